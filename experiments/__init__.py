@@ -1,0 +1,1 @@
+"""Short binaries, and experiments as data files."""

@@ -1,0 +1,44 @@
+"""Trains an experiment, or continues it where it was stopped.
+
+python -m experiments.train --experiment=quickstart --output_dir=runs/q
+"""
+
+import sys
+
+from absl import flags
+
+from experiments import cli  # First: it sets TensorFlow's environment.
+from tff_pipeline import experiment
+from tff_pipeline import validate
+
+_OUTPUT_DIR = flags.DEFINE_string(
+  'output_dir', None, 'Run directory; the same command again resumes.'
+)
+_MAX_EPSILON = flags.DEFINE_float(
+  'max_epsilon', None, 'Stop before the round that would exceed this epsilon.'
+)
+
+
+def main() -> int:
+  """Runs the experiment of the command line; returns the exit status."""
+  cli.log_to_stderr()
+  wanted = cli.read_experiment()
+  if _OUTPUT_DIR.value is None:
+    raise validate.error('output_dir', expected='a directory', found='nothing')
+  try:
+    summary = experiment.run(
+      wanted,
+      _OUTPUT_DIR.value,
+      max_epsilon=_MAX_EPSILON.value,
+      argv=sys.argv,
+    )
+  except experiment.Interrupted as e:
+    print(e, file=sys.stderr)
+    return cli.INTERRUPTED_STATUS
+  print(experiment.describe(summary, _OUTPUT_DIR.value))
+  return 0
+
+
+if __name__ == '__main__':
+  cli.define_experiment()
+  cli.run(main)

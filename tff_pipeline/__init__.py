@@ -1,0 +1,1 @@
+"""Federated learning research where accuracy travels with its privacy cost."""

@@ -1,0 +1,86 @@
+"""Federated averaging.
+
+McMahan, Moore, Ramage, Hampson, Aguera y Arcas, "Communication-efficient
+learning of deep networks from decentralized data", AISTATS 2017
+(arXiv:1602.05629), Algorithm 1, with the server step of Reddi et al.,
+"Adaptive federated optimization", ICLR 2021 (arXiv:2003.00295), Algorithm 1:
+
+  client k:  w_k <- `epochs` passes of client-optimizer steps from w
+  update:    delta = sum_k p_k (w - w_k),  p_k from `weighting` or the mechanism
+  server:    w <- server_optimizer(w, gradient=delta)
+
+With server SGD at learning rate 1 this is the paper's average of the w_k.
+
+Releases from a cohort: the average update (through the aggregator, so noised
+under a mechanism) and train metrics (never noised, named so).
+"""
+
+import tensorflow_federated as tff
+
+from tff_pipeline import client_work
+from tff_pipeline import config
+
+
+def build(
+  model: tff.learning.models.FunctionalModel,
+  *,
+  client_optimizer: tff.learning.optimizers.Optimizer,
+  server_optimizer: tff.learning.optimizers.Optimizer,
+  schedule: client_work.Schedule,
+  aggregator: tff.aggregators.AggregationFactory,
+  weighting: config.Weighting,
+) -> tff.learning.templates.LearningProcess:
+  """Returns the learning process.
+
+  Args:
+    model: The model; its initial weights are the global ones.
+    client_optimizer: Starts afresh on each client in each round.
+    server_optimizer: Takes the average update as its gradient.
+    schedule: Epochs and batches on a client.
+    aggregator: Averages updates; an unweighted one ignores the weights.
+    weighting: Weight of an update in a weighted average.
+
+  Returns:
+    A process whose client data are dense: one element per client.
+  """
+  work = client_work.build(
+    model,
+    client_work.batch_gradient(model),
+    optimizer=client_optimizer,
+    schedule=schedule,
+    weighting=weighting,
+  )
+  return compose(
+    model,
+    client_work_process=work,
+    server_optimizer=server_optimizer,
+    aggregator=aggregator,
+  )
+
+
+def compose(
+  model: tff.learning.models.FunctionalModel,
+  *,
+  client_work_process: tff.learning.templates.ClientWorkProcess,
+  server_optimizer: tff.learning.optimizers.Optimizer,
+  aggregator: tff.aggregators.AggregationFactory,
+) -> tff.learning.templates.LearningProcess:
+  """Returns broadcast, client work, aggregation and server step, composed."""
+
+  @tff.tensorflow.computation
+  def initial_weights():
+    return tff.learning.models.ModelWeights(*model.initial_weights)
+
+  weights_type = initial_weights.type_signature.result
+  if isinstance(aggregator, tff.aggregators.UnweightedAggregationFactory):
+    aggregator = tff.aggregators.as_weighted_aggregator(aggregator)
+  result_type = client_work_process.next.type_signature.result.result.member
+  return tff.learning.templates.compose_learning_process(
+    initial_weights,
+    tff.learning.templates.build_broadcast_process(weights_type),
+    client_work_process,
+    aggregator.create(result_type.update, result_type.update_weight),
+    tff.learning.templates.build_apply_optimizer_finalizer(
+      server_optimizer, weights_type
+    ),
+  )

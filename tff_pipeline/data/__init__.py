@@ -1,0 +1,1 @@
+"""Data sets, one per file, as `ClientData`; partitioners for pooled data."""

@@ -1,0 +1,1 @@
+"""Engines: each runs one round of any TFF `LearningProcess`."""

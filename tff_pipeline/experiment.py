@@ -1,0 +1,537 @@
+"""run(config, output_dir): the only place where everything meets.
+
+Everything that can be refused is refused before TensorFlow is imported, and
+before anything is written.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+import dataclasses
+import datetime
+import importlib.metadata
+import logging
+import math
+import os
+import pathlib
+import platform
+import signal
+import subprocess
+import threading
+import types
+import typing
+from typing import Any
+
+import numpy as np
+
+from tff_pipeline import config
+from tff_pipeline import tasks
+from tff_pipeline import validate
+from tff_pipeline.outputs import run_directory
+from tff_pipeline.privacy import accounting
+from tff_pipeline.privacy import calibration
+from tff_pipeline.privacy import ledger as ledgers
+from tff_pipeline.privacy import noise_key as noise_keys
+from tff_pipeline.privacy import statement as statements
+
+if typing.TYPE_CHECKING:
+  import tensorflow_federated as tff
+
+  from tff_pipeline.engines import engine as engines
+  from tff_pipeline.privacy import mechanisms
+
+_log = logging.getLogger(__name__)
+
+_SUMMARY = 'summary.json'
+_STATEMENT = 'privacy.json'
+_NOISE_KEY = 'noise_key'
+_LEDGER = 'ledger'
+_PACKAGES = (
+  'tensorflow',
+  'tensorflow-federated',
+  'tensorflow-privacy',
+  'dp-accounting',
+  'keras',
+  'numpy',
+)
+FINISHED = 'finished'
+AT_MAX_EPSILON = 'stopped at max_epsilon'
+
+
+class Interrupted(Exception):
+  """The run was asked to stop, and can be resumed; the message says how."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Parts:
+  """What a config builds: everything that a round needs.
+
+  Attributes:
+    task: Data, model factory, loss and metrics.
+    model: The functional model with the initial weights.
+    mechanism: Aggregator, sampler and guarantee.
+    process: The learning process.
+    engine: Not entered yet.
+  """
+
+  task: tasks.Task
+  model: 'tff.learning.models.FunctionalModel'
+  mechanism: 'mechanisms.Mechanism'
+  process: 'tff.learning.templates.LearningProcess'
+  engine: 'engines.Engine'
+
+
+def run(
+  experiment: config.Experiment,
+  output_dir: str | os.PathLike[str],
+  *,
+  max_epsilon: float | None = None,
+  argv: Sequence[str] = (),
+) -> dict[str, Any]:
+  """Runs an experiment, or continues it, to its end.
+
+  Args:
+    experiment: The config. The one that a directory was started with, or the
+      run is refused.
+    output_dir: The run directory.
+    max_epsilon: Stop before the round whose release would exceed it.
+    argv: The command line, for the record.
+
+  Returns:
+    The content of `summary.json`.
+
+  Raises:
+    UsageError: If something that the user can mend is wrong; nothing was
+      written.
+    Interrupted: If a signal asked to stop; all that was computed is saved.
+  """
+  tasks.check(experiment.task)
+  with run_directory.RunDirectory(output_dir) as directory:
+    directory.check_same(config.to_dict(experiment))
+    finished = _finished_summary(directory)
+    if finished is not None:
+      _log.info('%s is finished already; nothing was changed.', output_dir)
+      return finished
+    solved, solution = _solve(experiment, directory.record)
+    accounting.guarantee(solved.privacy, solved.cohort)  # Or refuses.
+    key = _planned_noise_key(solved.privacy, directory.path)
+    parts = build(solved, noise_key=key)
+    directory.claim(_record(experiment, solution, argv))
+    _keep_noise_key(solved.privacy, key, directory.path)
+    session = _Session(
+      solved, parts, key=key, solution=solution, folder=directory.path
+    )
+    return session.run(max_epsilon)
+
+
+def describe(
+  summary: Mapping[str, Any], output_dir: str | os.PathLike[str]
+) -> str:
+  """Returns the summary for people."""
+  privacy = summary['privacy']
+  test = ', '.join(f'{k} {v:.4f}' for k, v in summary['test'].items())
+  lines = {
+    'held-out data': test,
+    'epsilon': f'{statements.shown(float(privacy["epsilon"]))} at delta '
+    f'{privacy["delta"]} ({privacy["headline"]["accountant"].upper()}; by '
+    f'RDP {statements.shown(float(privacy["epsilon_rdp"]))})',
+    'protects': f'one {privacy["unit"]}: {privacy["neighbours"]}',
+    'cohorts': privacy['sampler'],
+    'rounds': f'{summary["rounds"]} ({summary["status"]})',
+    'versions': ', '.join(f'{k} {v}' for k, v in summary['versions'].items()),
+    'files': os.fspath(output_dir),
+  }
+  if privacy['unit'] is None:
+    lines['epsilon'] = 'infinite'
+    lines['protects'] = 'nobody'
+  width = max(map(len, lines)) + 2
+  table = [f'{name + ":":<{width}}{text}' for name, text in lines.items()]
+  return '\n'.join(['', *table, '', privacy['sentence']])
+
+
+def smoke_round() -> None:
+  """Runs one private round over two clients; raises if anything is broken."""
+  tiny = config.Experiment(
+    task=config.Task(name='digits', partition='iid', clients=300),
+    cohort=config.fixed_size(2),
+    client=config.Client(batch_size=10, learning_rate=0.1),
+    server=config.Server(learning_rate=1.0),
+    privacy=config.gaussian(
+      noise_multiplier=1.0, clip_norm=1.0, delta=1e-3, population=300
+    ),
+    rounds=1,
+  )
+  parts = build(tiny, noise_key=noise_keys.draw())
+  with parts.engine as engine:
+    done = engine.round(
+      engine.initialize(), round_num=1, clients=parts.mechanism.sampler(1)
+    )
+  if not all(np.all(np.isfinite(w)) for w in _weights(done.state).trainable):
+    raise RuntimeError('the round gave weights that are not finite')
+
+
+def build(
+  experiment: config.Experiment, *, noise_key: noise_keys.NoiseKey
+) -> Parts:
+  """Builds all parts of a config in which nothing is left to solve.
+
+  Raises:
+    UsageError: If the config does not fit the data.
+  """
+  from tff_pipeline import client_work
+  from tff_pipeline import optimizers
+  from tff_pipeline.algorithms import fed_avg
+  from tff_pipeline.engines import engine as engines
+  from tff_pipeline.models import functional
+  from tff_pipeline.privacy import mechanisms
+
+  task = tasks.build(experiment.task, seed=experiment.seed)
+  _check_population(experiment.privacy, task.train.num_clients)
+  model = functional.build(
+    functional.keras_model(task.model_factory, seed=experiment.seed),
+    loss=task.loss_factory(),
+    metric_factory=task.metric_factory,
+    input_spec=task.input_spec,
+  )
+  mechanism = mechanisms.build(
+    experiment.privacy,
+    experiment.cohort,
+    weighting=experiment.algorithm.weighting,
+    population=task.train.num_clients,
+    seed=experiment.seed,
+    noise_key=noise_key,
+  )
+  client = experiment.client
+  process = fed_avg.build(
+    model,
+    client_optimizer=optimizers.build(client),
+    server_optimizer=optimizers.build(experiment.server),
+    schedule=client_work.Schedule(
+      epochs=client.epochs,
+      batch_size=client.batch_size,
+      shuffle=client.shuffle,
+    ),
+    aggregator=mechanism.aggregator,
+    weighting=experiment.algorithm.weighting,
+  )
+  engine = engines.build(
+    experiment.engine, process, data=task.train, seed=experiment.seed
+  )
+  return Parts(
+    task=task,
+    model=model,
+    mechanism=mechanism,
+    process=process,
+    engine=engine,
+  )
+
+
+def _check_population(privacy: config.Privacy, clients: int) -> None:
+  if privacy.population not in (None, clients):
+    raise validate.error(
+      'privacy.population',
+      expected=f'{clients}, the number of clients in the data',
+      found=privacy.population,
+      remedy='Epsilon depends on the real population',
+    )
+
+
+def _finished_summary(
+  directory: run_directory.RunDirectory,
+) -> dict[str, Any] | None:
+  path = directory.path / _SUMMARY
+  if directory.record is None or not path.exists():
+    return None
+  summary = run_directory.read_json(path)
+  return summary if summary['status'] == FINISHED else None
+
+
+def _solve(
+  experiment: config.Experiment, record: Mapping[str, Any] | None
+) -> tuple[config.Experiment, dict[str, Any] | None]:
+  """Returns the config with its target epsilon solved, and the solution."""
+  if experiment.privacy.target_epsilon is None:
+    return experiment, None
+  if record is not None:
+    solution = record['solved']
+  else:
+    _log.info('Solving for epsilon %s ...', experiment.privacy.target_epsilon)
+    found = calibration.solve(
+      experiment.privacy, experiment.cohort, rounds=experiment.rounds
+    )
+    solution = {
+      'leaf': found.leaf,
+      'value': found.value,
+      'target_epsilon': found.target_epsilon,
+    }
+  solved = config.with_solution(experiment, solution['leaf'], solution['value'])
+  return solved, solution
+
+
+def _planned_noise_key(
+  privacy: config.Privacy, folder: pathlib.Path
+) -> noise_keys.NoiseKey:
+  """Returns the key of this run: kept, fixed by the config, or drawn now.
+
+  Raises:
+    UsageError: If the key of a run with checkpoints is gone: they hold the
+      old one, so a new one would not be used where it is recorded.
+  """
+  if privacy.noise_seed is not None:
+    return noise_keys.from_seed(privacy.noise_seed)
+  path = folder / _NOISE_KEY
+  try:
+    return noise_keys.from_text(path.read_text(encoding='utf-8'))
+  except FileNotFoundError:
+    if privacy.noise_multiplier and any((folder / 'checkpoints').glob('*')):
+      raise validate.error(
+        'output_dir',
+        expected=f'the noise key that {folder} was started with',
+        found=f'no {path}',
+        remedy='Restore the file, or start a new run elsewhere',
+      ) from None
+    return noise_keys.draw()
+  except ValueError as e:
+    raise validate.error(
+      'output_dir', expected=f'a noise key in {path}', found=str(e)
+    ) from e
+
+
+def _keep_noise_key(
+  privacy: config.Privacy, key: noise_keys.NoiseKey, folder: pathlib.Path
+) -> None:
+  if privacy.noise_multiplier and privacy.noise_seed is None:
+    path = folder / _NOISE_KEY
+    if not path.exists():
+      run_directory.write_text(path, noise_keys.to_text(key), mode=0o600)
+
+
+def _record(
+  experiment: config.Experiment,
+  solution: Mapping[str, Any] | None,
+  argv: Sequence[str],
+) -> dict[str, Any]:
+  return {
+    'config': config.to_dict(experiment),
+    **({'solved': solution} if solution else {}),
+    'versions': versions(),
+    'git_revision': _git_revision(),
+    'argv': list(argv),
+    'started': datetime.datetime.now(datetime.UTC).isoformat('T', 'seconds'),
+  }
+
+
+def versions() -> dict[str, str]:
+  """Returns the versions that a result depends on."""
+  found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+  return {'python': platform.python_version(), **found}
+
+
+def _git_revision() -> str | None:
+  """Returns the checkout's commit, marked if it was changed since."""
+  folder = pathlib.Path(__file__).parent
+  try:
+    return subprocess.run(
+      ['git', 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*'],
+      cwd=folder,
+      capture_output=True,
+      text=True,
+      check=True,
+    ).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return None
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+  """Turns the first SIGINT or SIGTERM into a request; a second one kills."""
+  requested = threading.Event()
+
+  def request(number: int, frame: types.FrameType | None) -> None:
+    del frame
+    requested.set()
+    for name, handler in before.items():
+      signal.signal(name, handler)
+    _log.info(
+      '%s: finishing this round; once more to stop at once.',
+      signal.Signals(number).name,
+    )
+
+  before = {}
+  if threading.current_thread() is threading.main_thread():
+    for name in (signal.SIGINT, signal.SIGTERM):
+      before[name] = signal.signal(name, request)
+  try:
+    yield requested.is_set
+  finally:
+    for name, handler in before.items():
+      signal.signal(name, handler)
+
+
+class _Session:
+  """One process's stretch of a run, from the last checkpoint on."""
+
+  def __init__(
+    self,
+    experiment: config.Experiment,
+    parts: Parts,
+    *,
+    key: noise_keys.NoiseKey,
+    solution: Mapping[str, Any] | None,
+    folder: pathlib.Path,
+  ):
+    from tff_pipeline import evaluation
+    from tff_pipeline.outputs import checkpoints
+
+    self._experiment = experiment
+    self._parts = parts
+    self._solution = solution
+    self._folder = folder
+    self._delta = experiment.privacy.delta
+    private = bool(experiment.privacy.noise_multiplier)
+    self._ledger = ledgers.Ledger.open(
+      folder / _LEDGER,
+      noise_key=noise_keys.fingerprint(key) if private else ledgers.NO_NOISE,
+    )
+    self._checkpoints = checkpoints.Checkpoints(
+      folder / 'checkpoints', warn=_log.warning
+    )
+    self._evaluate = evaluation.Evaluator(parts.model, test=parts.task.test)
+
+  def run(self, max_epsilon: float | None) -> dict[str, Any]:
+    """Runs to the end, and returns the summary."""
+    from tff_pipeline import rounds
+    from tff_pipeline.outputs import progress
+    from tff_pipeline.outputs import tables
+
+    with self._parts.engine as engine, _stop_requests() as stop_requested:
+      state, completed = self._checkpoints.restore(engine.initialize())
+      self._check_ledger(completed)
+      last = self._last_round(completed, max_epsilon)
+      table = tables.Tables(self._folder, completed=completed)
+      if completed:
+        _log.info('Continuing after round %d.', completed)
+      bar = progress.Progress(first=completed + 1, last=last)
+      initial = self._evaluate(_weights(state))
+
+      def write_row(round_num: int, row: Mapping[str, float]) -> None:
+        table.write(round_num, row)
+        bar.update(round_num, row)
+
+      steps = rounds.Steps(
+        sample=self._parts.mechanism.sampler,
+        record_attempt=self._ledger.append,
+        train=lambda *args: _train(engine, *args),
+        price=self._price,
+        evaluate=lambda s: _prefixed('test_', self._evaluate(_weights(s))),
+        write_row=write_row,
+        save=self._checkpoints.save,
+        stop_requested=stop_requested,
+      )
+      try:
+        state = rounds.run(
+          state,
+          first=completed + 1,
+          last=last,
+          evaluate_every=self._experiment.evaluate_every,
+          checkpoint_every=self._experiment.checkpoint_every,
+          evaluation_columns=tuple(_prefixed('test_', initial)),
+          steps=steps,
+        )
+      except rounds.Interrupted as e:
+        raise Interrupted(
+          f'stopped after round {e.round_num} of {last}; everything is saved. '
+          'Run the same command again to continue.'
+        ) from None
+      finally:
+        bar.close()
+      return self._finish(state, last)
+
+  def _check_ledger(self, completed: int) -> None:
+    if self._ledger.last_round < completed:
+      raise validate.error(
+        'output_dir',
+        expected=f'a ledger of the {completed} rounds in the checkpoint',
+        found=f'{self._ledger.last_round} rounds',
+        remedy='Restore the ledger, or start a new run elsewhere: epsilon '
+        'would be under-stated',
+      )
+
+  def _last_round(self, completed: int, max_epsilon: float | None) -> int:
+    planned = self._experiment.rounds
+    if max_epsilon is None:
+      return planned
+    affordable = calibration.max_rounds(
+      self._parts.mechanism.guarantee,
+      delta=self._delta,
+      epsilon=max_epsilon,
+      limit=planned,
+      recorded=self._ledger.release_counts(self._ledger.last_round),
+    )
+    if affordable <= completed:
+      raise validate.error(
+        'max_epsilon',
+        expected=f'room for round {completed + 1}',
+        found=max_epsilon,
+        remedy='Raise it',
+      )
+    return affordable
+
+  def _price(self, round_num: int, evaluated: bool) -> dict[str, float]:
+    counts = self._ledger.release_counts(round_num)
+    guarantee = self._parts.mechanism.guarantee
+    return {
+      'epsilon': accounting.headline(
+        guarantee, counts, delta=self._delta
+      ).epsilon
+      if evaluated
+      else math.nan,
+      'epsilon_rdp': accounting.epsilon(
+        guarantee, counts, delta=self._delta, accountant='rdp'
+      ),
+    }
+
+  def _finish(self, state: Any, last: int) -> dict[str, Any]:
+    from tff_pipeline.outputs import saved_model
+
+    weights = _weights(state)
+    saved_model.write(
+      self._folder / 'model', self._parts.task.model_factory, weights
+    )
+    statement = self._statement(last)
+    run_directory.write_json(self._folder / _STATEMENT, statement)
+    finished = last == self._experiment.rounds
+    summary = {
+      'status': FINISHED if finished else AT_MAX_EPSILON,
+      'rounds': last,
+      'test': self._evaluate(weights),
+      'privacy': statement,
+      'versions': versions(),
+    }
+    run_directory.write_json(self._folder / _SUMMARY, summary)
+    return run_directory.read_json(self._folder / _SUMMARY)
+
+  def _statement(self, last: int) -> dict[str, Any]:
+    return statements.build(
+      self._experiment.privacy,
+      self._experiment.cohort,
+      counts=self._ledger.release_counts(last),
+      replays=self._ledger.replays(),
+      solved=self._solution,
+    )
+
+
+def _weights(state: Any) -> Any:
+  return state.global_model_weights
+
+
+def _prefixed(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
+  return {prefix + name: value for name, value in values.items()}
+
+
+def _train(
+  engine: 'engines.Engine', state: Any, round_num: int, clients: Any
+) -> tuple[Any, dict[str, float]]:
+  from tff_pipeline.engines import measurements
+
+  done = engine.round(state, round_num=round_num, clients=clients)
+  return done.state, measurements.columns(done.metrics)

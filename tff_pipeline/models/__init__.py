@@ -1,0 +1,1 @@
+"""Keras model factories, one per file: `build(...)` -> uncompiled model."""

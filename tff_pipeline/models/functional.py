@@ -1,0 +1,122 @@
+"""A Keras factory -> a `tff.learning.models.FunctionalModel`, checked.
+
+A functional model has no variables: its forward pass takes the weights as an
+argument. That is what lets a client's training be a loop over tensors, and a
+whole round be one graph.
+"""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import random
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_pipeline import validate
+
+# Separates this use of the experiment's seed from cohorts and partition.
+_STREAM = 0x1417
+
+
+@contextlib.contextmanager
+def _seeded_initializers(seed: int) -> Iterator[None]:
+  """Makes Keras draw initial weights from `seed`, and leaves no trace.
+
+  An initializer without a seed of its own asks Python's `random` for one
+  (keras.src.backend.RandomGenerator, rng_type='stateless'), so only that
+  generator is seeded, and put back afterwards. TensorFlow's and NumPy's global
+  seeds are never touched: they would decide DP noise elsewhere.
+  """
+  before = random.getstate()
+  random.seed(f'{_STREAM}/{seed}')
+  try:
+    yield
+  finally:
+    random.setstate(before)
+
+
+def keras_model(
+  factory: Callable[[], tf.keras.Model], *, seed: int
+) -> tf.keras.Model:
+  """Returns a fresh model with the initial weights that `seed` decides.
+
+  Raises:
+    UsageError: If the model cannot be trained federatedly: compiled, with
+      batch normalization, or with a training step of its own.
+  """
+  with _seeded_initializers(seed):
+    model = factory()
+  _check(model)
+  return model
+
+
+def _check(model: tf.keras.Model) -> None:
+  if not isinstance(model, tf.keras.Model):
+    raise validate.error(
+      'task.model',
+      expected='a factory that returns a tf.keras.Model',
+      found=type(model).__name__,
+    )
+  if model.optimizer is not None:
+    raise validate.error(
+      'task.model', expected='an uncompiled Keras model', found='a compiled one'
+    )
+  # `train_step` is never called here, so a model that keeps its privacy in it
+  # (DPModel, DPSequential) would train without any.
+  plain = (tf.keras.Model.train_step, tf.keras.Sequential.train_step)
+  if type(model).train_step not in plain:
+    raise validate.error(
+      'task.model',
+      expected='a model without a train_step of its own, which federated '
+      'training would never call',
+      found=type(model).__name__,
+      remedy='Take privacy from --privacy.mechanism, not from the model',
+    )
+  for layer in model._flatten_layers(include_self=False, recursive=True):
+    if isinstance(layer, tf.keras.layers.BatchNormalization):
+      raise validate.error(
+        'task.model',
+        expected='no batch normalization: its statistics leave the clients '
+        'unclipped',
+        found=f'layer {layer.name}',
+        remedy='Use tf.keras.layers.GroupNormalization',
+      )
+  if model.non_trainable_variables:
+    raise validate.error(
+      'task.model',
+      expected='trainable weights only',
+      found=f'non-trainable {model.non_trainable_variables[0].name}',
+    )
+
+
+def build(
+  model: tf.keras.Model,
+  *,
+  loss: tf.keras.losses.Loss,
+  metric_factory: Callable[[], dict[str, tf.keras.metrics.Metric]],
+  input_spec: dict[str, tf.TensorSpec],
+) -> tff.learning.models.FunctionalModel:
+  """Returns the functional form; `model`'s weights are the initial ones.
+
+  Args:
+    model: From `keras_model`.
+    loss: Averages over a batch.
+    metric_factory: Builds fresh metrics by name.
+    input_spec: Batch specs under the keys x and y.
+
+  Raises:
+    UsageError: If the loss does not average: gradients would be summed, and
+      the learning rate would mean something else.
+  """
+  if loss.reduction not in (
+    tf.keras.losses.Reduction.AUTO,
+    tf.keras.losses.Reduction.SUM_OVER_BATCH_SIZE,
+  ):
+    raise validate.error(
+      'task.name',
+      expected='a loss that averages over the batch',
+      found=f'reduction {loss.reduction}',
+    )
+  return tff.learning.models.functional_model_from_keras(
+    model, loss, input_spec, metric_factory
+  )

@@ -1,0 +1,59 @@
+"""What a person sees while a run is under way."""
+
+from collections.abc import Mapping
+import logging
+import math
+import sys
+import time
+
+import tqdm
+
+_log = logging.getLogger(__name__)
+
+
+class Progress:
+  """A bar on a terminal; one log line an evaluation elsewhere."""
+
+  def __init__(self, *, first: int, last: int):
+    """Opens the bar at the rounds that are done already."""
+    self._first = first
+    self._last = last
+    self._started = time.monotonic()
+    self._is_terminal = sys.stderr.isatty()
+    self._shown: dict[str, str] = {}
+    self._bar = tqdm.tqdm(
+      total=last,
+      initial=first - 1,
+      unit='round',
+      disable=not self._is_terminal,
+      dynamic_ncols=True,
+      bar_format='{l_bar}{bar}| {n_fmt}/{total_fmt} '
+      '[{elapsed}<{remaining}{postfix}]',
+    )
+
+  def update(self, round_num: int, row: Mapping[str, float]) -> None:
+    """Shows a finished row."""
+    evaluated = not math.isnan(row['test_loss'])
+    if evaluated:
+      self._shown = {
+        'loss': f'{row["test_loss"]:.3f}',
+        'accuracy': f'{row["test_accuracy"]:.3f}',
+        'epsilon': f'{row["epsilon"]:.2f}',
+      }
+    speed = {'clients/s': f'{row["clients_per_second"]:.0f}'}
+    self._bar.set_postfix(self._shown | speed, refresh=False)
+    self._bar.update()
+    if evaluated and not self._is_terminal:
+      words = ' '.join(f'{k}={v}' for k, v in (self._shown | speed).items())
+      left = self._seconds_left(round_num)
+      _log.info('round %d/%d %s left=%s', round_num, self._last, words, left)
+
+  def _seconds_left(self, round_num: int) -> str:
+    elapsed = time.monotonic() - self._started
+    done = round_num - self._first + 1
+    seconds = elapsed / done * (self._last - round_num)
+    return tqdm.tqdm.format_interval(seconds)
+
+  def close(self) -> None:
+    """Leaves the finished bar on the terminal."""
+    self._bar.close()

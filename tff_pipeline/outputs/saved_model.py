@@ -1,0 +1,37 @@
+"""The trained Keras model, on its own."""
+
+from collections.abc import Callable
+import os
+import pathlib
+import shutil
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+
+def write(
+  path: pathlib.Path,
+  factory: Callable[[], tf.keras.Model],
+  weights: tff.learning.models.ModelWeights,
+) -> None:
+  """Saves `factory`'s model with these weights; replaces what was there.
+
+  `tf.keras.models.load_model(path)` reads it without this package.
+
+  Args:
+    path: The model's directory.
+    factory: Builds the architecture; its initial weights do not matter.
+    weights: The trained weights, in the order of Keras's variables.
+  """
+  model = factory()
+  for variable, value in zip(
+    model.trainable_variables, weights.trainable, strict=True
+  ):
+    variable.assign(value)
+  partial = path.with_name(path.name + '.partial')
+  if partial.exists():
+    shutil.rmtree(partial)
+  tf.keras.models.save_model(model, os.fspath(partial), save_format='tf')
+  if path.exists():
+    shutil.rmtree(path)
+  partial.rename(path)

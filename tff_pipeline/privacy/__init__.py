@@ -1,0 +1,1 @@
+"""Mechanisms, their price and the statement; see docs/privacy.md."""

@@ -1,0 +1,315 @@
+"""Solving for noise, rounds or cohort size at a target epsilon.
+
+Every search ends on a value that was priced by the headline accountant and
+found to be within the target, so a solution never exceeds it.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+import math
+from typing import Any
+
+from tff_pipeline import config
+from tff_pipeline import validate
+from tff_pipeline.privacy import accounting
+
+MOST_ROUNDS = 1_000_000
+"""No search looks beyond this many rounds."""
+
+# A solved noise multiplier spends at least this share of the target epsilon.
+_SPENT = 0.999
+_LARGEST_NOISE = 1e6
+_STEPS = 100
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Solution:
+  """What a target epsilon was solved for.
+
+  Attributes:
+    leaf: Dotted name of the solved leaf.
+    value: Its value.
+    target_epsilon: What was asked for.
+    price: What the value costs: at most the target.
+  """
+
+  leaf: str
+  value: float | int
+  target_epsilon: float
+  price: accounting.Price
+
+
+def solve(
+  privacy: config.Privacy, cohort: config.Cohort, *, rounds: int | None
+) -> Solution:
+  """Solves `privacy.solve_for` so that `privacy.target_epsilon` is kept.
+
+  Noise multipliers are the smallest up to a thousandth of the target, rounded
+  up to five digits; rounds and clients per round are the largest.
+
+  Args:
+    privacy: With a target epsilon.
+    cohort: Its size is unset if that is what is solved for.
+    rounds: Number of rounds; `None` if that is what is solved for.
+
+  Raises:
+    UsageError: If no value keeps the target.
+  """
+  wanted = privacy.solve_for or config.SolveFor.NOISE_MULTIPLIER
+  solvers = {
+    config.SolveFor.NOISE_MULTIPLIER: _solve_noise,
+    config.SolveFor.ROUNDS: _solve_rounds,
+    config.SolveFor.CLIENTS_PER_ROUND: _solve_cohort,
+  }
+  return solvers[wanted](privacy, cohort, rounds)
+
+
+def max_rounds(
+  guaranteed: accounting.Guarantee,
+  *,
+  delta: float | None,
+  epsilon: float,
+  limit: int = MOST_ROUNDS,
+  recorded: Mapping[int, int] | None = None,
+) -> int:
+  """Returns the last round that may run without exceeding epsilon.
+
+  Args:
+    guaranteed: From `accounting.guarantee`.
+    delta: In (0, 1); `None` only without a mechanism.
+    epsilon: Largest headline epsilon.
+    limit: The largest answer of interest, such as the planned rounds.
+    recorded: What the ledger counted so far. Rounds after it are taken to be
+      released once.
+
+  Returns:
+    The number of rounds in total, at most `limit`. If what is recorded alone
+    exceeds epsilon: 0.
+  """
+  before = accounting.round_counts(recorded or {})
+  done = sum(before.values())
+
+  def price(rounds: int) -> float:
+    counts = before | {1: before.get(1, 0) + rounds - done}
+    return accounting.headline(guaranteed, counts, delta=delta).epsilon
+
+  if price(done) > epsilon:
+    return 0
+  return _largest(price, epsilon, first=done, limit=max(done, limit))
+
+
+def _solve_noise(
+  privacy: config.Privacy, cohort: config.Cohort, rounds: int | None
+) -> Solution:
+  @functools.cache
+  def price(noise: float) -> accounting.Price:
+    filled = _fill(privacy, noise_multiplier=noise)
+    return _price(filled, cohort, rounds)
+
+  target = privacy.target_epsilon
+  noise = _smallest(lambda z: price(z).epsilon, target)
+  if noise is None:
+    raise validate.error(
+      'privacy.target_epsilon',
+      expected=f'a target that noise multipliers up to {_LARGEST_NOISE:g} keep',
+      found=target,
+      remedy='Raise it, lower --rounds, or sample fewer clients',
+    )
+  rounded = _round_up(noise)
+  if price(rounded).epsilon <= target:
+    noise = rounded
+  return Solution(
+    leaf='privacy.noise_multiplier',
+    value=noise,
+    target_epsilon=target,
+    price=price(noise),
+  )
+
+
+def _solve_rounds(
+  privacy: config.Privacy, cohort: config.Cohort, rounds: int | None
+) -> Solution:
+  del rounds
+  target = privacy.target_epsilon
+  guaranteed = accounting.guarantee(_fill(privacy), cohort)
+  found = max_rounds(guaranteed, delta=privacy.delta, epsilon=target)
+  if found == 0:
+    raise validate.error(
+      'privacy.target_epsilon',
+      expected='a target that one round keeps',
+      found=target,
+      remedy='Raise it or --privacy.noise_multiplier',
+    )
+  if found == MOST_ROUNDS:
+    raise validate.error(
+      'privacy.target_epsilon',
+      expected=f'a target that {MOST_ROUNDS} rounds exceed',
+      found=target,
+      remedy='Give --rounds, and lower --privacy.noise_multiplier',
+    )
+  return Solution(
+    leaf='rounds',
+    value=found,
+    target_epsilon=target,
+    price=accounting.headline(guaranteed, found, delta=privacy.delta),
+  )
+
+
+def _solve_cohort(
+  privacy: config.Privacy, cohort: config.Cohort, rounds: int | None
+) -> Solution:
+  target = privacy.target_epsilon
+
+  @functools.cache
+  def price(size: int) -> accounting.Price:
+    filled = dataclasses.replace(cohort, clients_per_round=size)
+    return _price(_fill(privacy), filled, rounds)
+
+  if price(1).epsilon > target:
+    raise validate.error(
+      'privacy.target_epsilon',
+      expected='a target that cohorts of one client keep: '
+      f'{price(1).epsilon:.3g} or more',
+      found=target,
+      remedy='Raise it or --privacy.noise_multiplier, or lower --rounds',
+    )
+  size = _largest(
+    lambda m: price(m).epsilon, target, first=1, limit=privacy.population
+  )
+  return Solution(
+    leaf='cohort.clients_per_round',
+    value=size,
+    target_epsilon=target,
+    price=price(size),
+  )
+
+
+def _fill(privacy: config.Privacy, **leaves: Any) -> config.Privacy:
+  return dataclasses.replace(
+    privacy, target_epsilon=None, solve_for=None, **leaves
+  )
+
+
+def _price(
+  privacy: config.Privacy, cohort: config.Cohort, rounds: int
+) -> accounting.Price:
+  guaranteed = accounting.guarantee(privacy, cohort)
+  return accounting.headline(guaranteed, rounds, delta=privacy.delta)
+
+
+def _smallest(price: Callable[[float], float], target: float) -> float | None:
+  """Returns nearly the smallest noise that is within the target.
+
+  Args:
+    price: Epsilon of a noise multiplier; falls as the noise grows.
+    target: Largest epsilon.
+
+  Returns:
+    A noise multiplier whose epsilon is in [_SPENT * target, target], unless
+    the price jumps over that; `None` if there is none below _LARGEST_NOISE.
+  """
+  within = 1.0
+  while price(within) > target:
+    # Epsilon falls at least like 1/z, so this does not overshoot by much.
+    within *= min(max(price(within) / target, 1.2), 10.0)
+    if within > _LARGEST_NOISE:
+      return None
+  beyond = within
+  while price(beyond) <= target:
+    if price(beyond) >= _SPENT * target:
+      return beyond
+    within, beyond = beyond, beyond / 2
+
+  def is_close(good: float, bad: float) -> bool:
+    return price(good) >= _SPENT * target or good <= bad * (1 + 1e-9)
+
+  return _search(price, target, within, beyond, is_close=is_close)
+
+
+def _largest(
+  price: Callable[[int], float], target: float, *, first: int, limit: int
+) -> int:
+  """Returns the largest whole number within the target.
+
+  Args:
+    price: Epsilon of a number; does not fall as the number grows.
+    target: Largest epsilon.
+    first: A number that is within the target.
+    limit: The largest answer.
+  """
+  within, beyond = first, None
+  while beyond is None and within < limit:
+    ratio = target / price(within) if price(within) else math.inf
+    # Epsilon grows at most like the number, so this overshoots by little.
+    guess = math.ceil(max(within, 1) * min(max(ratio, 1.05), 100.0))
+    guess = min(max(guess, within + 1), limit)
+    if price(guess) <= target:
+      within = guess
+    else:
+      beyond = guess
+  if beyond is None:
+    return within
+  return int(
+    _search(
+      price, target, within, beyond, is_close=lambda good, bad: bad - good == 1
+    )
+  )
+
+
+def _search(
+  price: Callable[[Any], float],
+  target: float,
+  within: Any,
+  beyond: Any,
+  *,
+  is_close: Callable[[Any, Any], bool],
+) -> Any:
+  """Returns the value within the target when the two are close.
+
+  Regula falsi on the logarithms, Illinois variant; bisection where a price has
+  no logarithm. Whole numbers stay whole.
+  """
+  weights = {v: _gap(price(v), target) for v in (within, beyond)}
+  previous = None
+  for _ in range(_STEPS):
+    if is_close(within, beyond):
+      break
+    middle = _between(within, beyond, weights[within], weights[beyond])
+    gap = _gap(price(middle), target)
+    kept = beyond if gap <= 0 else within
+    weights[middle] = gap
+    if previous == kept:
+      weights[kept] /= 2
+    previous = kept
+    if gap <= 0:
+      within = middle
+    else:
+      beyond = middle
+  return within
+
+
+def _gap(epsilon: float, target: float) -> float:
+  if epsilon == 0:
+    return -math.inf
+  return math.log(epsilon / target) if math.isfinite(epsilon) else math.inf
+
+
+def _between(
+  within: Any, beyond: Any, gap_within: float, gap_beyond: float
+) -> Any:
+  share = 0.5
+  if math.isfinite(gap_beyond - gap_within) and gap_beyond > gap_within:
+    share = min(max(gap_within / (gap_within - gap_beyond), 0.01), 0.99)
+  low = within or 0.5  # No logarithm of zero rounds.
+  middle = low * (beyond / low) ** share
+  if isinstance(within, int):
+    smaller, larger = sorted((within, beyond))
+    return min(max(round(middle), smaller + 1), larger - 1)
+  return middle
+
+
+def _round_up(value: float) -> float:
+  """Returns the value rounded up to five significant digits."""
+  quantum = 10.0 ** (math.floor(math.log10(value)) - 4)
+  return float(f'{math.ceil(value / quantum) * quantum:.5g}')

@@ -1,0 +1,269 @@
+"""The write-ahead record of rounds: what may have been released, and how often.
+
+A JSON line is on disk before its round starts, so no crash can lose a round
+that released something. Noise is a function of noise key and round: a round
+replayed under the same key releases the same values again, provided that it is
+computed in the same way, and costs nothing more. Under another key it is one
+more release from the same cohort, which `Ledger.release_counts` reports.
+"""
+
+import collections
+from collections.abc import Mapping
+import dataclasses
+import json
+import os
+import pathlib
+from typing import BinaryIO
+
+from tff_pipeline import validate
+
+NO_NOISE = 'none'
+"""The noise key's fingerprint of a run without noise."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """One started round.
+
+  Attributes:
+    round: 1-based round number.
+    attempt: 1 for the first time that this round started, then 2, 3, …
+    noise_key: Fingerprint of the noise key; not the key.
+  """
+
+  round: int
+  attempt: int
+  noise_key: str
+
+
+class Ledger:
+  """Started rounds, on disk and in memory."""
+
+  def __init__(self, path: pathlib.Path, *, noise_key: str | None) -> None:
+    self._path = path
+    self._noise_key = noise_key
+    self._entries: list[Entry] = []
+    self._attempt_keys: dict[int, list[str]] = {}  # Rounds 1, 2, … in order.
+    self._counts: collections.Counter[int] = collections.Counter()
+
+  @classmethod
+  def open(cls, path: str | os.PathLike[str], *, noise_key: str) -> 'Ledger':
+    """Opens a ledger for appending, and creates or mends it.
+
+    A last line without its end is cut off unless it is a whole entry: its
+    round never started, since `append` had not returned.
+
+    Args:
+      path: The ledger file; its directory exists.
+      noise_key: Fingerprint of the noise key that rounds will run under, or
+        `NO_NOISE`.
+
+    Raises:
+      UsageError: If the content is not a ledger.
+    """
+    if not noise_key:
+      raise ValueError('the fingerprint of the noise key is empty')
+    path = pathlib.Path(path)
+    if not path.exists():
+      path.touch()
+      _sync_directory(path.parent)
+    ledger = cls(path, noise_key=noise_key)
+    content = path.read_bytes()
+    mended = ledger._load(content)
+    if mended != content:
+      _mend(path, old=content, new=mended)
+    return ledger
+
+  @classmethod
+  def read(cls, path: str | os.PathLike[str]) -> 'Ledger':
+    """Reads a ledger, of a running run too, and changes nothing.
+
+    Raises:
+      UsageError: If there is none or the content is not a ledger.
+    """
+    path = pathlib.Path(path)
+    ledger = cls(path, noise_key=None)
+    try:
+      content = path.read_bytes()
+    except OSError as error:
+      raise validate.UsageError(
+        f'{path}: cannot read the ledger: {error.strerror}'
+      ) from None
+    ledger._load(content)
+    return ledger
+
+  @property
+  def entries(self) -> tuple[Entry, ...]:
+    """Every start of a round, in order."""
+    return tuple(self._entries)
+
+  @property
+  def last_round(self) -> int:
+    """The highest round that has started; 0 before the first."""
+    return len(self._attempt_keys)
+
+  def append(self, round_num: int) -> int:
+    """Records that a round starts; it is on disk when this returns.
+
+    Args:
+      round_num: The next round, or one that has started before.
+
+    Returns:
+      The attempt: 1 + earlier attempts at this round.
+
+    Raises:
+      UsageError: If earlier rounds are missing from the ledger.
+    """
+    if self._noise_key is None:
+      raise ValueError(f'{self._path} was opened for reading')
+    attempt = len(self._attempt_keys.get(round_num, ())) + 1
+    entry = Entry(round_num, attempt, self._noise_key)
+    wrong = self._misfit(entry)
+    if wrong:
+      raise validate.UsageError(
+        f'{self._path}: cannot record a round that {wrong}. Restore the '
+        'ledger, or start a new run.'
+      )
+    with self._path.open('ab') as file:
+      file.write(_line(entry))
+      _sync(file)
+    self._add(entry)
+    return attempt
+
+  def replays(self) -> dict[int, int]:
+    """Returns round -> attempts beyond the first, of the replayed rounds."""
+    return {r: len(k) - 1 for r, k in self._attempt_keys.items() if len(k) > 1}
+
+  def release_counts(self, rounds: int) -> dict[int, int]:
+    """Returns k -> how many of the rounds 1..rounds ran under k noise keys.
+
+    For `accounting`: {1: 38, 2: 2} is forty rounds, of which two were replayed
+    under another noise key.
+
+    Raises:
+      UsageError: If the ledger does not know all of these rounds.
+    """
+    if rounds > self.last_round:
+      raise validate.UsageError(
+        f'{self._path}: {rounds} rounds are to be priced, but the ledger ends '
+        f'with round {self.last_round}'
+      )
+    counts = self._counts.copy()
+    for later in range(rounds + 1, self.last_round + 1):
+      counts[len(set(self._attempt_keys[later]))] -= 1
+    return _positive(counts)
+
+  def counts_after_resume(self, completed: int) -> dict[int, int]:
+    """Returns the release counts once all recorded rounds have run again.
+
+    For `calibration.max_rounds` at the start of a run: rounds after the
+    checkpoint are going to be replayed, and under a new noise key each replay
+    is another release.
+
+    Args:
+      completed: The round of the checkpoint; later rounds run again.
+    """
+    keys = (
+      {*used, self._noise_key} if round_num > completed else set(used)
+      for round_num, used in self._attempt_keys.items()
+    )
+    return _positive(collections.Counter(len(used) for used in keys))
+
+  def _load(self, content: bytes) -> bytes:
+    """Adds all entries and returns the content as it should be.
+
+    An unended last line counts if it is a whole entry, which can only make
+    epsilon larger.
+    """
+    end = content.rfind(b'\n') + 1
+    lines, tail = content[:end].split(b'\n')[:-1], content[end:]
+    if _mapping(tail) is not None:
+      lines.append(tail)
+    for number, line in enumerate(lines, start=1):
+      entry = _entry(line)
+      wrong = (
+        'is not {"round": N, "attempt": N, "noise_key": TEXT}'
+        if entry is None
+        else self._misfit(entry)
+      )
+      if wrong:
+        raise validate.UsageError(
+          f'{self._path}: line {number} {wrong}. The ledger was changed or '
+          'damaged: restore it, or start a new run elsewhere.'
+        )
+      self._add(entry)
+    return b''.join(line + b'\n' for line in lines)
+
+  def _misfit(self, entry: Entry) -> str:
+    """Returns why this entry cannot come next; empty if it can."""
+    if not 1 <= entry.round <= self.last_round + 1:
+      return (
+        f'starts round {entry.round} when round {self.last_round} was the last '
+        'one: rounds are missing, so epsilon would be too small'
+      )
+    earlier = len(self._attempt_keys.get(entry.round, ()))
+    if entry.attempt != earlier + 1:
+      return (
+        f'is attempt {entry.attempt} at round {entry.round} after {earlier} '
+        'attempts'
+      )
+    return ''
+
+  def _add(self, entry: Entry) -> None:
+    self._entries.append(entry)
+    keys = self._attempt_keys.setdefault(entry.round, [])
+    if keys:
+      self._counts[len(set(keys))] -= 1
+    keys.append(entry.noise_key)
+    self._counts[len(set(keys))] += 1
+
+
+def _positive(counts: Mapping[int, int]) -> dict[int, int]:
+  return {keys: counts[keys] for keys in sorted(counts) if counts[keys]}
+
+
+def _line(entry: Entry) -> bytes:
+  return json.dumps(dataclasses.asdict(entry)).encode() + b'\n'
+
+
+def _mapping(line: bytes) -> Mapping[str, object] | None:
+  try:
+    value = json.loads(line)
+  except ValueError:  # Not JSON, or not UTF-8.
+    return None
+  return value if isinstance(value, dict) else None
+
+
+def _entry(line: bytes) -> Entry | None:
+  values = _mapping(line)
+  if values is None or values.keys() != {'round', 'attempt', 'noise_key'}:
+    return None
+  entry = Entry(**values)
+  counted = all(
+    type(number) is int and number >= 1
+    for number in (entry.round, entry.attempt)
+  )
+  keyed = isinstance(entry.noise_key, str) and bool(entry.noise_key)
+  return entry if counted and keyed else None
+
+
+def _mend(path: pathlib.Path, *, old: bytes, new: bytes) -> None:
+  """Makes a file that holds `old` hold `new`; one begins with the other."""
+  with path.open('r+b') as file:
+    file.truncate(min(len(old), len(new)))
+    file.seek(0, os.SEEK_END)
+    file.write(new[len(old) :])
+    _sync(file)
+
+
+def _sync(file: BinaryIO) -> None:
+  file.flush()
+  os.fsync(file.fileno())
+
+
+def _sync_directory(path: pathlib.Path) -> None:
+  directory = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(directory)
+  finally:
+    os.close(directory)
