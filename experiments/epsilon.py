@@ -104,12 +104,13 @@ def print_price(
 
 def check_run(run_dir: pathlib.Path) -> int:
   """Derives the statement of a run again; returns 0 if privacy.json agrees."""
-  from tff_pipeline.privacy import ledger
-  from tff_pipeline.privacy import statement
-
   saved = _read_json(run_dir / 'config.json')
   claimed = _read_json(run_dir / 'privacy.json')
   experiment, solved = _priced_config(run_dir, saved)
+
+  from tff_pipeline.privacy import ledger
+  from tff_pipeline.privacy import statement
+
   started = ledger.Ledger.read(run_dir / 'ledger')
   derived = statement.build(
     experiment.privacy,

@@ -39,7 +39,7 @@ ROOMS = (
 )
 TENSORFLOW_FREE = ('validate', 'config', 'config_flags', 'sampling', 'privacy')
 # The modules of these rooms that may use TensorFlow nevertheless.
-WITH_TENSORFLOW = ('privacy.mechanisms',)
+WITH_TENSORFLOW = ('privacy.mechanisms', 'privacy.queries')
 TENSORFLOW = ('tensorflow', 'tf_keras', 'keras', 'jax', 'jaxlib')
 KNOWS_EXPERIMENT = ('config', 'config_flags', 'experiment')
 VAGUE_NAMES = {'util', 'common', 'helper', 'base', 'manager'}

@@ -18,6 +18,7 @@ import tensorflow_federated as tff
 from tff_pipeline import config
 
 KEY = 'key'
+NOISE_KEY = 'noise_key'
 KEY_SPEC = tf.TensorSpec([2], tf.int64)
 
 Metrics = collections.OrderedDict[str, Any]
@@ -270,11 +271,8 @@ def build(
   weights_type = tff.types.tensorflow_to_type(weights_spec(model))
 
   @tf.function
-  def client_update(weights, dataset):
-    # The element is taken out of the sequence by a reduce, the one operation
-    # that both of TFF's executors and MapReduceForm support on sequences.
+  def client_update(weights, data):
     start = (weights.trainable, weights.non_trainable)
-    data = _only_element(dataset, element_spec(model))
     trained, metrics = train(
       model,
       gradient_fn,
@@ -297,7 +295,9 @@ def build(
 
   @tff.tensorflow.computation(weights_type, data_type)
   def client_update_computation(weights, dataset):
-    return client_update(weights, dataset)
+    # Outside of any inner function: the in-process engine looks for this one
+    # operation, and hands the tensors over without a dataset.
+    return client_update(weights, dataset.get_single_element())
 
   @tff.federated_computation
   def initialize():
@@ -320,8 +320,3 @@ def build(
 
   return tff.learning.templates.ClientWorkProcess(initialize, next_fn)
 
-
-def _only_element(dataset: tf.data.Dataset, spec: Any) -> Any:
-  """Returns the one element of `dataset`."""
-  del spec
-  return dataset.get_single_element()

@@ -50,10 +50,18 @@ class Weighting(enum.StrEnum):
   NUM_EXAMPLES = 'num_examples'
 
 
+class Batches(enum.StrEnum):
+  """How centralized training draws its batches."""
+
+  POISSON = 'poisson'
+  FIXED_SIZE = 'fixed_size'
+
+
 class AlgorithmName(enum.StrEnum):
   """Federated algorithms, one file each in `algorithms/`."""
 
   FED_AVG = 'fed_avg'
+  CENTRALIZED = 'centralized'
 
 
 class Mechanism(enum.StrEnum):
@@ -61,6 +69,9 @@ class Mechanism(enum.StrEnum):
 
   NONE = 'none'
   GAUSSIAN = 'gaussian'
+  GAUSSIAN_ADAPTIVE = 'gaussian_adaptive'
+  LOCAL = 'local'
+  DP_SGD = 'dp_sgd'
 
 
 class Relation(enum.StrEnum):
@@ -82,6 +93,7 @@ class SolveFor(enum.StrEnum):
 class EngineName(enum.StrEnum):
   """What executes a round."""
 
+  IN_PROCESS = 'in_process'
   TFF_RUNTIME = 'tff_runtime'
 
 
@@ -264,9 +276,7 @@ class _OptimizerRecord(_Record):
   optimizer: Optimizer = _leaf(
     'A tff.learning.optimizers optimizer.', default=Optimizer.SGD
   )
-  learning_rate: float | None = _leaf(
-    'Learning rate.', required=True, above=0.0
-  )
+  learning_rate: float | None = _leaf('Learning rate.', above=0.0)
   momentum: float | None = _leaf(
     'Momentum of SGD in [0, 1).',
     used_by=('optimizer', (Optimizer.SGD,)),
@@ -331,17 +341,32 @@ class Algorithm(_Record):
   weighting: Weighting = _leaf(
     "Weight of a client's update in the average.", default=Weighting.UNIFORM
   )
+  batches: Batches | None = _leaf(
+    'How centralized training draws a batch in each step: every example by '
+    'its own coin, or exactly --client.batch_size without replacement.',
+    used_by=('name', (AlgorithmName.CENTRALIZED,)),
+    required=True,
+  )
 
 
-_NOISY = (Mechanism.GAUSSIAN,)
+_CENTRAL = (Mechanism.GAUSSIAN, Mechanism.GAUSSIAN_ADAPTIVE)
+_USER_LEVEL = (*_CENTRAL, Mechanism.LOCAL)
+_NOISY = (*_USER_LEVEL, Mechanism.DP_SGD)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Privacy(_Record):
-  """The mechanism; nothing here but `mechanism` and `solve_for` has a default.
+  """The mechanism; nothing that it promises has a default.
 
-  Noise is stated as a multiplier: the standard deviation of the noise on the
-  *sum* of the clipped updates, divided by the clip norm.
+  Noise is stated as a multiplier: its standard deviation over the clip norm.
+  What it is added to depends on the mechanism:
+
+  - `gaussian`, `gaussian_adaptive`: the sum of the clipped updates of a cohort;
+  - `local`: one clipped update, on the client;
+  - `dp_sgd`: the sum of the clipped per-example gradients of one local step.
+
+  The `example_` leaves put example-level DP-SGD on the clients beneath a
+  user-level mechanism; the run then has two statements.
   """
 
   section: ClassVar[str] = 'privacy'
@@ -350,13 +375,16 @@ class Privacy(_Record):
     'Differential privacy mechanism.', required=True
   )
   noise_multiplier: float | None = _leaf(
-    'Noise standard deviation on the sum of updates, over clip_norm; 0 '
-    'clips without noise (epsilon is infinite).',
+    'Noise standard deviation over clip_norm: on the sum of updates (local: '
+    'on one update; dp_sgd: on the sum of the gradients of a step). 0 clips '
+    'without noise (epsilon is infinite).',
     used_by=('mechanism', _NOISY),
     at_least=0.0,
   )
   clip_norm: float | None = _leaf(
-    'Largest L2 norm of one update, in units of the model weights.',
+    'Largest L2 norm of one update, in units of the model weights (dp_sgd: '
+    'of the gradient of one example; gaussian_adaptive: before the first '
+    'round).',
     used_by=('mechanism', _NOISY),
     required=True,
     above=0.0,
@@ -369,7 +397,8 @@ class Privacy(_Record):
     below=1.0,
   )
   population: int | None = _leaf(
-    'Number of clients that could take part; checked against the data.',
+    'Number of clients that could take part (centralized: of examples); '
+    'checked against the data.',
     used_by=('mechanism', _NOISY),
     required=True,
     at_least=1,
@@ -389,6 +418,45 @@ class Privacy(_Record):
     'The leaf that --privacy.target_epsilon solves; unset means '
     'noise_multiplier.',
     used_by=('mechanism', _NOISY),
+  )
+  target_quantile: float | None = _leaf(
+    'Share of updates that the adaptive clip norm leaves unclipped, in [0, 1].',
+    used_by=('mechanism', (Mechanism.GAUSSIAN_ADAPTIVE,)),
+    required=True,
+    at_least=0.0,
+    at_most=1.0,
+  )
+  clip_learning_rate: float | None = _leaf(
+    'Learning rate of the adaptive clip norm, on its logarithm.',
+    used_by=('mechanism', (Mechanism.GAUSSIAN_ADAPTIVE,)),
+    required=True,
+    above=0.0,
+  )
+  clipped_count_stddev: float | None = _leaf(
+    'Noise standard deviation on the count of unclipped updates; Andrew et '
+    'al. suggest a twentieth of the cohort. More than half of '
+    'noise_multiplier, which the two releases share.',
+    used_by=('mechanism', (Mechanism.GAUSSIAN_ADAPTIVE,)),
+    required=True,
+    above=0.0,
+  )
+  noise_cohort_size: int | None = _leaf(
+    'Extrapolates: noise and price are those of a cohort of this size from '
+    '--privacy.population clients, simulated on a smaller cohort. The run '
+    'itself does not have the privacy that is stated.',
+    used_by=('mechanism', _CENTRAL),
+    at_least=1,
+  )
+  example_noise_multiplier: float | None = _leaf(
+    'Noise standard deviation on the sum of the gradients of a local step, '
+    'over example_clip_norm: DP-SGD beneath the user-level mechanism.',
+    used_by=('mechanism', _USER_LEVEL),
+    at_least=0.0,
+  )
+  example_clip_norm: float | None = _leaf(
+    'Largest L2 norm of the gradient of one example.',
+    used_by=('mechanism', _USER_LEVEL),
+    above=0.0,
   )
   noise_seed: int | None = _leaf(
     'Fixes the noise key: a reproducible simulation, not a private release. '
@@ -499,7 +567,14 @@ def _check_cohort_size(config: Experiment) -> None:
 
 def _check_population(config: Experiment) -> None:
   clients, population = config.task.clients, config.privacy.population
-  if None not in (clients, population) and clients != population:
+  counts_clients = (
+    config.privacy.noise_cohort_size is None and not _is_centralized(config)
+  )
+  if (
+    counts_clients
+    and None not in (clients, population)
+    and clients != population
+  ):
     raise validate.error(
       'privacy.population',
       expected=f'the number of clients, --task.clients={clients}',
@@ -510,6 +585,10 @@ def _check_population(config: Experiment) -> None:
 
 def _check_delta(config: Experiment) -> None:
   delta, population = config.privacy.delta, config.privacy.population
+  if config.privacy.mechanism is Mechanism.DP_SGD and not _is_centralized(
+    config
+  ):
+    return  # The population are examples; known when the data is loaded.
   if None not in (delta, population) and delta >= 1 / population:
     raise validate.error(
       'privacy.delta',
@@ -521,7 +600,7 @@ def _check_delta(config: Experiment) -> None:
 
 def _check_weighting(config: Experiment) -> None:
   if (
-    config.privacy.mechanism in _NOISY
+    config.privacy.mechanism in _USER_LEVEL
     and config.algorithm.weighting is not Weighting.UNIFORM
   ):
     raise validate.error(
@@ -532,12 +611,97 @@ def _check_weighting(config: Experiment) -> None:
     )
 
 
+def _check_adaptive_clipping(config: Experiment) -> None:
+  noise, count = (
+    config.privacy.noise_multiplier,
+    config.privacy.clipped_count_stddev,
+  )
+  if noise and count is not None and 2 * count <= noise:
+    raise validate.error(
+      'privacy.clipped_count_stddev',
+      expected=f'above noise_multiplier / 2 = {noise / 2:g}: the count spends '
+      'a part of the budget, and this noise would spend all of it',
+      found=count,
+    )
+
+
+def _check_example_level(config: Experiment) -> None:
+  privacy = config.privacy
+  given = {
+    'privacy.example_noise_multiplier': privacy.example_noise_multiplier,
+    'privacy.example_clip_norm': privacy.example_clip_norm,
+  }
+  missing = [flag for flag, value in given.items() if value is None]
+  if len(missing) == 1:
+    raise validate.error(
+      missing[0], expected='both example_ leaves or neither', found='nothing'
+    )
+
+
+def _check_noise_cohort_size(config: Experiment) -> None:
+  size, population = config.privacy.noise_cohort_size, config.privacy.population
+  if size is None:
+    return
+  if config.cohort.sampling is Sampling.FULL:
+    raise validate.error(
+      'privacy.noise_cohort_size',
+      expected='no value with --cohort.sampling=full',
+      found=size,
+    )
+  if size > population:
+    raise validate.error(
+      'privacy.noise_cohort_size',
+      expected=f'at most --privacy.population={population}',
+      found=size,
+    )
+
+
+def _is_centralized(config: Experiment) -> bool:
+  return config.algorithm.name is AlgorithmName.CENTRALIZED
+
+
+def _check_algorithm(config: Experiment) -> None:
+  """Centralized training has no server step, no cohorts and no users."""
+  if config.client.learning_rate is None:
+    raise validate.error(
+      'client.learning_rate', expected='a value', found='nothing'
+    )
+  rate = config.server.learning_rate
+  if not _is_centralized(config):
+    if rate is None:
+      raise validate.error(
+        'server.learning_rate', expected='a value', found='nothing'
+      )
+    return
+  reason = f'with --algorithm.name={AlgorithmName.CENTRALIZED}'
+  if rate is not None:
+    raise validate.error(
+      'server.learning_rate', expected=f'no value {reason}', found=rate
+    )
+  if config.cohort.sampling is not Sampling.FULL:
+    raise validate.error(
+      'cohort.sampling',
+      expected=f'{Sampling.FULL} {reason}: all data is in one place',
+      found=config.cohort.sampling,
+    )
+  if config.privacy.mechanism not in (Mechanism.NONE, Mechanism.DP_SGD):
+    raise validate.error(
+      'privacy.mechanism',
+      expected=f'{Mechanism.NONE} or {Mechanism.DP_SGD} {reason}',
+      found=config.privacy.mechanism,
+    )
+
+
 _CROSS_CHECKS: tuple[Callable[[Experiment], None], ...] = (
   _check_solved_leaf,
   _check_cohort_size,
   _check_population,
   _check_delta,
   _check_weighting,
+  _check_adaptive_clipping,
+  _check_example_level,
+  _check_noise_cohort_size,
+  _check_algorithm,
 )
 
 

@@ -214,7 +214,11 @@ def build(
     weighting=experiment.algorithm.weighting,
   )
   engine = engines.build(
-    experiment.engine, process, data=task.train, seed=experiment.seed
+    experiment.engine,
+    process,
+    data=task.train,
+    seed=experiment.seed,
+    noise_key=noise_key,
   )
   return Parts(
     task=task,

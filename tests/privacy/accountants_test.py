@@ -194,7 +194,7 @@ def test_two_releases_from_one_cohort_against_quadrature():
   assert accountants.pld(apart, ADD_REMOVE, delta=delta) < truth * 0.8
 
 
-@pytest.mark.parametrize('rate, z, delta', [(0.04, 1.2, 1e-5), (0.3, 2, 1e-4)])
+@pytest.mark.parametrize('rate, z, delta', [(0.5, 4.0, 1e-4), (0.9, 3.0, 1e-5)])
 def test_replacing_in_a_fixed_cohort_needs_half_the_noise(rate, z, delta):
   # All other updates zero, one of norm C replaced by its opposite: a lower
   # bound on epsilon that z/2 respects and z does not.
@@ -208,7 +208,7 @@ def test_replacing_in_a_fixed_cohort_needs_half_the_noise(rate, z, delta):
     event = without_replacement(1000, size, noise)
     return accountants.rdp(event, REPLACE, delta=delta)
 
-  assert price(z / 2) >= least
+  assert price(z) < least <= price(z / 2)
 
 
 @pytest.mark.parametrize('mean', [1e-3, 0.1, 1.0, 8.3, 100.0, 5e3])
@@ -362,7 +362,7 @@ def test_fft_round_off_never_under_states(rounds, delta):
 def test_small_noise_is_priced_fast(z):
   # dp_accounting's grid of 1e-4 takes 17 s at z = 0.1, and hours at 1e-3.
   event = poisson(0.1, z, 100)
-  interval = accountants._interval([(0.1, z)])
+  interval = accountants._interval([(0.1, z, 100)])
   one = accountants._one_round(0.1, z, interval)
   assert one._pmf_remove.size <= 2**17
   by_pld = accountants.pld(event, ADD_REMOVE, delta=1e-5)

@@ -9,6 +9,7 @@ import tensorflow_federated as tff
 from tff_pipeline import config
 from tff_pipeline.data import client_data
 from tff_pipeline.engines import feeds
+from tff_pipeline.privacy import noise_key as noise_keys
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,9 +47,16 @@ def build(
   *,
   data: client_data.ClientData,
   seed: int,
+  noise_key: noise_keys.NoiseKey,
 ) -> Engine:
   """Returns the engine of this name for a process with dense client data."""
+  from tff_pipeline.engines import in_process
   from tff_pipeline.engines import tff_runtime
 
-  builders = {config.EngineName.TFF_RUNTIME: tff_runtime.TffRuntime}
-  return builders[name](process, feeds.Dense(data, seed=seed))
+  builders = {
+    config.EngineName.IN_PROCESS: in_process.InProcess,
+    config.EngineName.TFF_RUNTIME: tff_runtime.TffRuntime,
+  }
+  return builders[name](
+    process, feeds.for_process(process, data, seed=seed, noise_key=noise_key)
+  )

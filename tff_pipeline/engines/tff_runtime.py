@@ -60,6 +60,8 @@ class Worker:
       [
         ('grpc.max_receive_message_length', _MAX_MESSAGE_BYTES),
         ('grpc.max_send_message_length', _MAX_MESSAGE_BYTES),
+        # A proxy in the environment would get this machine's own traffic.
+        ('grpc.enable_http_proxy', 0),
       ],
     )
     self._channel = channel

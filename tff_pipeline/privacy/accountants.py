@@ -32,9 +32,11 @@ Relation = dp_accounting.NeighboringRelation
 
 # Grid cells per standard deviation of one round's privacy loss. Rounding to a
 # grid of h adds at most h^2 / 4 to each round's variance, about h^2 / 6 in the
-# mean: below 1e-4 of it at h = deviation / 40.
+# mean: below 1e-4 of it at h = deviation / 40. Very long runs get fewer, so
+# that their deviation after all rounds is at most so many cells.
 _CELLS_PER_DEVIATION = 40
-_FEWEST_CELLS = 2**11
+_CELLS_PER_FINAL_DEVIATION = 2**13
+_FEWEST_CELLS = 2**9
 _MOST_CELLS = 2**16
 # dp_accounting cuts the noise at tails of exp(-50) / 2: 10.03 deviations.
 _TAIL_DEVIATIONS = 10.03
@@ -60,7 +62,7 @@ def plain(event: dp_accounting.DpEvent) -> dp_accounting.DpEvent:
   >>> cohort = dp_accounting.ComposedDpEvent([one, one])
   >>> plain(dp_accounting.PoissonSampledDpEvent(np.float32(0.5), cohort))
   PoissonSampledDpEvent(sampling_probability=0.5, \
-event=GaussianDpEvent(noise_multiplier=0.7071067811865475))
+event=GaussianDpEvent(noise_multiplier=0.7071067811865476))
   """
   parts = [
     dp_accounting.SelfComposedDpEvent(part, count)
@@ -246,7 +248,7 @@ def _grid_epsilon(
   allowance = _FFT_ROUND_OFF * sum(count for *_, count in sampled)
   if delta <= 2 * allowance:
     return math.inf
-  interval = _interval([(rate, noise) for rate, noise, _ in sampled])
+  interval = _interval(sampled)
   try:
     rounds = [
       _one_round(rate, noise, interval).self_compose(count)
@@ -272,18 +274,22 @@ def _one_round(
   )
 
 
-def _interval(rounds: list[tuple[float, float]]) -> float:
+def _interval(sampled: list[tuple[float, float, int]]) -> float:
   """Returns the grid's interval: 1, 2 or 5 times a power of ten.
 
   Any interval is valid, since the grid is pessimistic; this one keeps both the
   excess and the number of cells small.
   """
-  scales = [_loss_scale(rate, noise) for rate, noise in rounds]
-  interval = min(
-    min(max(s / _CELLS_PER_DEVIATION, r / _MOST_CELLS), r / _FEWEST_CELLS)
-    for s, r in scales
+  rounds = sum(count for *_, count in sampled)
+  cells = min(
+    _CELLS_PER_DEVIATION, _CELLS_PER_FINAL_DEVIATION / math.sqrt(rounds)
   )
-  interval = max(interval, max(r for _, r in scales) / _MOST_CELLS)
+  scales = [_loss_scale(rate, noise) for rate, noise, _ in sampled]
+  interval = min(
+    min(max(deviation / cells, width / _MOST_CELLS), width / _FEWEST_CELLS)
+    for deviation, width in scales
+  )
+  interval = max(interval, max(width for _, width in scales) / _MOST_CELLS)
   power = 10.0 ** math.floor(math.log10(interval))
   return max(c * power for c in (1, 2, 5) if c * power <= interval or c == 1)
 

@@ -46,7 +46,8 @@ def solve(
   """Solves `privacy.solve_for` so that `privacy.target_epsilon` is kept.
 
   Noise multipliers are the smallest up to a thousandth of the target, rounded
-  up to five digits; rounds and clients per round are the largest.
+  up to five digits; rounds and clients per round are the largest (from 10,000
+  on, up to a ten-thousandth).
 
   Args:
     privacy: With a target epsilon.
@@ -84,8 +85,8 @@ def max_rounds(
       released once.
 
   Returns:
-    The number of rounds in total, at most `limit`. If what is recorded alone
-    exceeds epsilon: 0.
+    The number of rounds in total, at most `limit`; from 10,000 on, possibly a
+    ten-thousandth too small. If what is recorded alone exceeds epsilon: 0.
   """
   before = accounting.round_counts(recorded or {})
   done = sum(before.values())
@@ -102,7 +103,6 @@ def max_rounds(
 def _solve_noise(
   privacy: config.Privacy, cohort: config.Cohort, rounds: int | None
 ) -> Solution:
-  @functools.cache
   def price(noise: float) -> accounting.Price:
     filled = _fill(privacy, noise_multiplier=noise)
     return _price(filled, cohort, rounds)
@@ -161,7 +161,6 @@ def _solve_cohort(
 ) -> Solution:
   target = privacy.target_epsilon
 
-  @functools.cache
   def price(size: int) -> accounting.Price:
     filled = dataclasses.replace(cohort, clients_per_round=size)
     return _price(_fill(privacy), filled, rounds)
@@ -209,6 +208,7 @@ def _smallest(price: Callable[[float], float], target: float) -> float | None:
     A noise multiplier whose epsilon is in [_SPENT * target, target], unless
     the price jumps over that; `None` if there is none below _LARGEST_NOISE.
   """
+  price = functools.cache(price)
   within = 1.0
   while price(within) > target:
     # Epsilon falls at least like 1/z, so this does not overshoot by much.
@@ -232,29 +232,44 @@ def _largest(
 ) -> int:
   """Returns the largest whole number within the target.
 
+  Of numbers from 10,000, one that is at most a ten-thousandth smaller.
+
   Args:
     price: Epsilon of a number; does not fall as the number grows.
     target: Largest epsilon.
     first: A number that is within the target.
     limit: The largest answer.
   """
-  within, beyond = first, None
+  price = functools.cache(price)
+  earlier, within, beyond = first, first, None
   while beyond is None and within < limit:
-    ratio = target / price(within) if price(within) else math.inf
-    # Epsilon grows at most like the number, so this overshoots by little.
-    guess = math.ceil(max(within, 1) * min(max(ratio, 1.05), 100.0))
+    guess = _further(price, target, earlier, within)
     guess = min(max(guess, within + 1), limit)
     if price(guess) <= target:
-      within = guess
+      earlier, within = within, guess
     else:
       beyond = guess
   if beyond is None:
     return within
-  return int(
-    _search(
-      price, target, within, beyond, is_close=lambda good, bad: bad - good == 1
-    )
+  return _search(
+    price,
+    target,
+    within,
+    beyond,
+    is_close=lambda good, bad: bad - good <= 1 + good // 10_000,
   )
+
+
+def _further(
+  price: Callable[[int], float], target: float, earlier: int, within: int
+) -> int:
+  """Returns a number at which the price should about reach the target."""
+  before, now = price(earlier), price(within)
+  if earlier == 0 or not 0 < before < now:
+    return max(100 * within, 10)
+  power = math.log(now / before) / math.log(within / earlier)
+  factor = 1.02 * (target / now) ** (1 / max(power, 0.3))
+  return math.ceil(within * min(factor, 100.0))
 
 
 def _search(

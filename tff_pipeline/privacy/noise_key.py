@@ -32,6 +32,28 @@ def _from_bytes(data: bytes) -> NoiseKey:
   return int(first), int(second)
 
 
+def for_clients(
+  key: NoiseKey, round_num: int, clients: np.ndarray
+) -> np.ndarray:
+  """Returns the keys of the noise that clients draw themselves in a round.
+
+  Args:
+    key: The run's noise key.
+    round_num: 1-based.
+    clients: Client indices; int64[m].
+
+  Returns:
+    int64[m, 2]; SHA-256 of key, round and client, cut to 128 bits.
+  """
+  prefix = hashlib.sha256(f'{to_text(key)}/round {round_num}/client '.encode())
+  digests = []
+  for client in clients:
+    digest = prefix.copy()
+    digest.update(str(int(client)).encode())
+    digests.append(digest.digest()[:16])
+  return np.frombuffer(b''.join(digests), dtype='<i8').reshape(-1, 2)
+
+
 def to_text(key: NoiseKey) -> str:
   """Returns 32 hexadecimal digits, the content of the `noise_key` file."""
   return np.array(key, dtype='<i8').tobytes().hex()

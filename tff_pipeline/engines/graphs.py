@@ -1,0 +1,190 @@
+"""TFF's TensorFlow computations as graphs that can be called anywhere.
+
+A component of a `MapReduceForm` is a serialised graph with named inputs and
+outputs. `Graph` imports it into the graph that is being built, so that a whole
+round becomes one TensorFlow function.
+"""
+
+from collections.abc import Sequence
+import itertools
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.eager import context
+import tensorflow_federated as tff
+
+_numbers = itertools.count()
+
+SEQUENCE = 'sequence'
+TENSOR = 'tensor'
+
+
+class Graph:
+  """A callable import of one TensorFlow computation.
+
+  Attributes:
+    input_kinds: TENSOR or SEQUENCE for each flat input.
+    num_outputs: Number of flat outputs.
+    takes_elements: Whether a sequence is passed as the tensors of its only
+      element, because that is all that the graph does with it; otherwise it is
+      passed as a `tf.data.Dataset`.
+  """
+
+  def __init__(self, computation: tff.framework.ConcreteComputation):
+    """Unpacks the computation, which must be plain TensorFlow."""
+    proto = tff.framework.serialize_computation(computation).tensorflow
+    graph_def = tf.compat.v1.GraphDef()
+    proto.graph_def.Unpack(graph_def)
+    # Functions live in one table for the whole process, by name.
+    _rename_functions(graph_def, prefix=f'round_part_{next(_numbers)}_')
+    for function in graph_def.library.function:
+      context.context().add_function_def(function)
+    if proto.initialize_op:
+      _run_before_all(graph_def, proto.initialize_op)
+    inputs = _flatten(proto.parameter)
+    self.input_kinds = [kind for kind, _ in inputs]
+    self._inputs = [name for _, name in inputs]
+    self._outputs = [name for _, name in _flatten(proto.result)]
+    self.num_outputs = len(self._outputs)
+    self._graph_def = graph_def
+    sequences = [name for kind, name in inputs if kind == SEQUENCE]
+    self._element = (
+      _cut_out_sequence(graph_def, sequences[0])
+      if len(sequences) == 1
+      else None
+    )
+    self.takes_elements = self._element is not None
+
+  def __call__(self, inputs: Sequence[Any]) -> list[tf.Tensor]:
+    """Adds the computation to the current graph.
+
+    Args:
+      inputs: A tensor for each tensor input; for a sequence, the structure of
+        tensors of its element, or a dataset, as `takes_elements` says.
+
+    Returns:
+      The flat outputs.
+    """
+    input_map = {}
+    for kind, name, value in zip(
+      self.input_kinds, self._inputs, inputs, strict=True
+    ):
+      if kind == TENSOR:
+        # The identity captures a tensor of an outer graph into this one.
+        input_map[name] = tf.identity(value)
+      elif self.takes_elements:
+        tensors = tf.nest.flatten(value)
+        for name, tensor in zip(self._element, tensors, strict=True):
+          input_map[name] = tf.identity(tensor)
+      else:
+        input_map[name] = tf.data.experimental.to_variant(value)
+    return tf.import_graph_def(
+      self._graph_def, input_map=input_map, return_elements=self._outputs
+    )
+
+
+def _flatten(binding: Any) -> list[tuple[str, str]]:
+  """Returns (kind, tensor name) of a binding's leaves, in TFF's order."""
+  which = binding.WhichOneof('binding')
+  if which is None:
+    return []
+  if which == 'tensor':
+    return [(TENSOR, binding.tensor.tensor_name)]
+  if which == 'sequence':
+    return [(SEQUENCE, binding.sequence.variant_tensor_name)]
+  return [leaf for part in binding.struct.element for leaf in _flatten(part)]
+
+
+def _rename_functions(graph_def: tf.compat.v1.GraphDef, *, prefix: str) -> None:
+  """Puts a prefix to each library function and to all references to it."""
+  ours = {f.signature.name for f in graph_def.library.function}
+
+  def renamed(name: str) -> str:
+    return prefix + name if name in ours else name
+
+  def rename_in(attributes: Any) -> None:
+    for attribute in attributes.values():
+      if attribute.HasField('func'):
+        attribute.func.name = renamed(attribute.func.name)
+      for function in attribute.list.func:
+        function.name = renamed(function.name)
+
+  nodes = list(graph_def.node)
+  for function in graph_def.library.function:
+    function.signature.name = renamed(function.signature.name)
+    rename_in(function.attr)
+    nodes.extend(function.node_def)
+  for node in nodes:
+    node.op = renamed(node.op)
+    rename_in(node.attr)
+  for gradient in graph_def.library.gradient:
+    gradient.function_name = renamed(gradient.function_name)
+    gradient.gradient_func = renamed(gradient.gradient_func)
+
+
+def _run_before_all(graph_def: tf.compat.v1.GraphDef, first: str) -> None:
+  """Makes every node that `first` does not need wait for it.
+
+  A computation with variables names an operation that initializes them; TFF's
+  executor runs it in a step of its own.
+  """
+  first = first.split(':')[0].removeprefix('^')
+  nodes = {node.name: node for node in graph_def.node}
+  needed = set()
+  waiting = [first]
+  while waiting:
+    name = waiting.pop().split(':')[0].removeprefix('^')
+    if name not in needed:
+      needed.add(name)
+      waiting.extend(nodes[name].input)
+  for node in graph_def.node:
+    if node.name not in needed and node.op != 'Placeholder':
+      node.input.append('^' + first)
+
+
+def _cut_out_sequence(
+  graph_def: tf.compat.v1.GraphDef, sequence: str
+) -> list[str] | None:
+  """Replaces a sequence by the tensors of its only element, if it can be.
+
+  Args:
+    graph_def: Changed in place.
+    sequence: Name of the sequence's placeholder tensor.
+
+  Returns:
+    Names of the placeholder tensors of the element, in the order of
+    `tf.nest.flatten`; `None` if the graph does anything else with the
+    sequence than taking its only element.
+  """
+  carriers = {sequence.split(':')[0]}
+  users = []
+  for node in graph_def.node:  # In topological order, as TensorFlow writes it.
+    if not any(source.split(':')[0] in carriers for source in node.input):
+      continue
+    if node.op == 'Identity':
+      carriers.add(node.name)
+    else:
+      users.append(node)
+  if len(users) != 1 or users[0].op != 'DatasetToSingleElement':
+    return None
+  element = users[0].name
+  dtypes = list(users[0].attr['output_types'].list.type)
+  kept = [n for n in graph_def.node if n.name not in carriers | {element}]
+  for node in kept:
+    node.input[:] = [_renamed_output(name, element) for name in node.input]
+  copies = [
+    tf.compat.v1.NodeDef.FromString(n.SerializeToString()) for n in kept
+  ]
+  del graph_def.node[:]
+  graph_def.node.extend(copies)
+  for index, dtype in enumerate(dtypes):
+    node = graph_def.node.add(name=f'{element}_{index}', op='Placeholder')
+    node.attr['dtype'].type = dtype
+    node.attr['shape'].shape.unknown_rank = True
+  return [f'{element}_{index}:0' for index in range(len(dtypes))]
+
+
+def _renamed_output(source: str, node: str) -> str:
+  """Returns a node's input, where output i of `node` is now a node of its own."""
+  name, _, index = source.partition(':')
+  return f'{node}_{index or 0}' if name == node else source
