@@ -116,7 +116,7 @@ def train(
     return tuple(trainable), optimizer_state, metrics
 
   def epoch(number, state):
-    order = _order(num_examples, data[KEY], number, schedule.shuffle)
+    order = epoch_order(num_examples, data[KEY], number, schedule.shuffle)
     _, state = tf.while_loop(
       lambda start, _: start < num_examples,
       lambda start, s: (
@@ -137,7 +137,7 @@ def train(
   return trainable, metrics
 
 
-def _order(
+def epoch_order(
   num_examples: tf.Tensor,
   key: tf.Tensor,
   epoch: tf.Tensor,
@@ -319,4 +319,3 @@ def build(
     return tff.templates.MeasuredProcessOutput(state, result, measurements)
 
   return tff.learning.templates.ClientWorkProcess(initialize, next_fn)
-

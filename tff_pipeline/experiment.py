@@ -201,15 +201,16 @@ def build(
     noise_key=noise_key,
   )
   client = experiment.client
+  schedule = client_work.Schedule(
+    epochs=client.epochs,
+    batch_size=client.batch_size,
+    shuffle=client.shuffle,
+  )
   process = fed_avg.build(
     model,
     client_optimizer=optimizers.build(client),
     server_optimizer=optimizers.build(experiment.server),
-    schedule=client_work.Schedule(
-      epochs=client.epochs,
-      batch_size=client.batch_size,
-      shuffle=client.shuffle,
-    ),
+    schedule=schedule,
     aggregator=mechanism.aggregator,
     weighting=experiment.algorithm.weighting,
   )
@@ -217,6 +218,7 @@ def build(
     experiment.engine,
     process,
     data=task.train,
+    schedule=schedule,
     seed=experiment.seed,
     noise_key=noise_key,
   )

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow_federated as tff
 
+from tff_pipeline import client_work
 from tff_pipeline import config
 from tff_pipeline.data import client_data
 from tff_pipeline.engines import feeds
@@ -46,17 +47,19 @@ def build(
   process: tff.learning.templates.LearningProcess,
   *,
   data: client_data.ClientData,
+  schedule: client_work.Schedule,
   seed: int,
   noise_key: noise_keys.NoiseKey,
 ) -> Engine:
-  """Returns the engine of this name for a process with dense client data."""
+  """Returns the engine of this name for a process; see `feeds.Feed`."""
   from tff_pipeline.engines import in_process
   from tff_pipeline.engines import tff_runtime
 
+  feed = feeds.for_process(
+    process, data, schedule=schedule, seed=seed, noise_key=noise_key
+  )
   builders = {
     config.EngineName.IN_PROCESS: in_process.InProcess,
     config.EngineName.TFF_RUNTIME: tff_runtime.TffRuntime,
   }
-  return builders[name](
-    process, feeds.for_process(process, data, seed=seed, noise_key=noise_key)
-  )
+  return builders[name](process, feed)

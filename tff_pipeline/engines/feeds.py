@@ -4,6 +4,7 @@ A process of this package takes dense data: a sequence of one element with all
 tensors of the client and its shuffle key. The key is made here, from seed,
 round and client, none of which the client's work can see. A process that adds
 noise on the client also asks for a noise key, which the seed does not decide.
+Any other process, such as TFF's own ones, gets shuffled and batched datasets.
 """
 
 import collections
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_federated as tff
 from tensorflow_federated.python.common_libs import structure
 
 from tff_pipeline import client_work
@@ -43,54 +45,43 @@ class Cohort(NamedTuple):
   noise_keys: Any
 
 
-class Dense:
-  """Dense elements of a cohort."""
+class Feed:
+  """The data of cohorts, as a process wants it.
+
+  Attributes:
+    is_dense: Whether a client's data is one element with all its tensors.
+  """
 
   def __init__(
     self,
     data: client_data.ClientData,
     *,
+    element_type: tff.Type,
+    schedule: client_work.Schedule,
     seed: int,
     noise_key: noise_keys.NoiseKey,
-    names: tuple[str, ...],
   ):
     """Initializes the feed.
 
     Args:
       data: All clients.
+      element_type: Type of an element of a client's data.
+      schedule: Epochs, batches and shuffling of batched datasets; a process
+        that takes dense data has its own.
       seed: The experiment's seed; decides the shuffle keys.
       noise_key: The run's noise key; decides the clients' noise keys.
-      names: Keys of the element that the process takes, in its order.
     """
     self._data = data
+    self._schedule = schedule
     self._seed = seed
     self._noise_key = noise_key
-    self._names = names
+    self._names = [name for name, _ in structure.iter_elements(element_type)]
+    self.is_dense = client_work.KEY in self._names
     self._x = None
     self._y = None
 
-  def elements(self, *, round_num: int, clients: np.ndarray) -> list[Element]:
-    """Returns one element per client; views, not copies."""
-    keys, noise = self._keys(round_num, clients)
-    elements = []
-    for index, client in enumerate(clients):
-      values = self._data.client(client)
-      values[client_work.KEY] = keys[index]
-      values[client_work.NOISE_KEY] = noise[index]
-      elements.append(Element((name, values[name]) for name in self._names))
-    return elements
-
-  def _keys(
-    self, round_num: int, clients: np.ndarray
-  ) -> tuple[np.ndarray, np.ndarray]:
-    keys = sampling.client_keys(self._seed, round_num, clients)
-    if client_work.NOISE_KEY not in self._names:
-      return keys, np.zeros_like(keys)
-    noise = noise_keys.for_clients(self._noise_key, round_num, clients)
-    return keys, noise
-
   def cohort(self, *, round_num: int, clients: np.ndarray) -> Cohort:
-    """Returns a cohort for `element`; the flat data is shared by all rounds.
+    """Returns a cohort's arrays; the flat data is shared by all rounds.
 
     The largest clients come first, so that lanes which take turns are even.
     """
@@ -100,15 +91,18 @@ class Dense:
     sizes = self._data.client_sizes[clients]
     order = np.argsort(-sizes, kind='stable')
     clients, sizes = clients[order], sizes[order]
-    keys, noise = self._keys(round_num, clients)
+    keys = sampling.client_keys(self._seed, round_num, clients)
+    noise = np.zeros_like(keys)
+    if client_work.NOISE_KEY in self._names:
+      noise = noise_keys.for_clients(self._noise_key, round_num, clients)
     return Cohort(
       size=tf.constant(len(clients), tf.int32),
       x=self._x,
       y=self._y,
       starts=tf.constant(self._data.offsets[clients], tf.int64),
       sizes=tf.constant(sizes, tf.int64),
-      keys=tf.constant(keys, tf.int64, [len(clients), 2]),
-      noise_keys=tf.constant(noise, tf.int64, [len(clients), 2]),
+      keys=tf.constant(keys, tf.int64),
+      noise_keys=tf.constant(noise, tf.int64),
     )
 
   def cohort_spec(self) -> Cohort:
@@ -126,8 +120,8 @@ class Dense:
       noise_keys=pairs,
     )
 
-  def element(self, cohort: Cohort, index: tf.Tensor) -> Element:
-    """Returns one client's element, inside a graph."""
+  def element(self, cohort: Cohort, index: Any) -> Element:
+    """Returns the one element of a client's dense data."""
     start = cohort.starts[index]
     rows = slice(start, start + cohort.sizes[index])
     values = {
@@ -138,15 +132,41 @@ class Dense:
     }
     return Element((name, values[name]) for name in self._names)
 
+  def dataset(self, cohort: Cohort, index: Any) -> tf.data.Dataset:
+    """Returns a client's data as the process's input type has it."""
+    if self.is_dense:
+      return tf.data.Dataset.from_tensors(self.element(cohort, index))
+    start = cohort.starts[index]
+    rows = slice(start, start + cohort.sizes[index])
+    x, y = cohort.x[rows], cohort.y[rows]
+    batches = None
+    for epoch in range(self._schedule.epochs):
+      order = client_work.epoch_order(
+        tf.shape(y)[0], cohort.keys[index], epoch, self._schedule.shuffle
+      )
+      examples = tuple(tf.gather(t, order) for t in (x, y))
+      if self._names[0] is not None:
+        examples = Element(zip(('x', 'y'), examples, strict=True))
+      part = tf.data.Dataset.from_tensor_slices(examples)
+      part = part.batch(self._schedule.batch_size)
+      batches = part if batches is None else batches.concatenate(part)
+    return batches
+
 
 def for_process(
-  process: Any,
+  process: tff.learning.templates.LearningProcess,
   data: client_data.ClientData,
   *,
+  schedule: client_work.Schedule,
   seed: int,
   noise_key: noise_keys.NoiseKey,
-) -> Dense:
+) -> Feed:
   """Returns the feed for what a process takes as client data."""
-  element_type = process.next.type_signature.parameter[1].member.element
-  names = tuple(name for name, _ in structure.iter_elements(element_type))
-  return Dense(data, seed=seed, noise_key=noise_key, names=names)
+  client_type = process.next.type_signature.parameter[1].member
+  return Feed(
+    data,
+    element_type=client_type.element,
+    schedule=schedule,
+    seed=seed,
+    noise_key=noise_key,
+  )

@@ -185,6 +185,6 @@ def _cut_out_sequence(
 
 
 def _renamed_output(source: str, node: str) -> str:
-  """Returns a node's input, where output i of `node` is now a node of its own."""
+  """Returns an input's name, now that each output of `node` is a node."""
   name, _, index = source.partition(':')
   return f'{node}_{index or 0}' if name == node else source

@@ -38,7 +38,7 @@ class InProcess:
   def __init__(
     self,
     process: tff.learning.templates.LearningProcess,
-    feed: feeds.Dense,
+    feed: feeds.Feed,
     *,
     lanes: int | None = None,
   ):
@@ -164,7 +164,7 @@ class _SecureSums:
 
 def _round(
   form: tff.backends.mapreduce.MapReduceForm,
-  feed: feeds.Dense,
+  feed: feeds.Feed,
   *,
   lanes: int,
 ) -> Callable[[Tensors, feeds.Cohort], Tensors]:
@@ -182,12 +182,13 @@ def _round(
     )
   )
   secure = _SecureSums(form)
+  client_data = feed.element if work.takes_elements else feed.dataset
 
   def train_lane(context: Tensors, cohort: feeds.Cohort, lane: int) -> Tensors:
     """Trains every `lanes`-th client of the cohort, and sums the results."""
 
     def add_client(index: tf.Tensor, sums: Tensors) -> tuple[Any, Tensors]:
-      results = work([feed.element(cohort, index), *context])
+      results = work([client_data(cohort, index), *context])
       num_plain = work.num_outputs - secure.num
       plain = accumulate([*sums[:num_zero], *results[:num_plain]])
       masked = [

@@ -20,7 +20,6 @@ from typing import Any
 import grpc
 import numpy as np
 import portpicker
-import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_pipeline.engines import engine
@@ -127,7 +126,7 @@ class TffRuntime:
   def __init__(
     self,
     process: tff.learning.templates.LearningProcess,
-    feed: feeds.Dense,
+    feed: feeds.Feed,
   ):
     self._process = process
     self._feed = feed
@@ -157,8 +156,8 @@ class TffRuntime:
     self, state: Any, *, round_num: int, clients: np.ndarray
   ) -> engine.Round:
     """Runs one round over a cohort, which may be empty."""
-    elements = self._feed.elements(round_num=round_num, clients=clients)
-    datasets = [tf.data.Dataset.from_tensors(e) for e in elements]
+    cohort = self._feed.cohort(round_num=round_num, clients=clients)
+    datasets = [self._feed.dataset(cohort, i) for i in range(len(clients))]
     with tff.framework.get_context_stack().install(self._context):
       output = self._process.next(state, datasets)
     return engine.Round(state=output.state, metrics=output.metrics)
