@@ -80,6 +80,11 @@ class InProcess:
   def __exit__(self, *exception: Any) -> None:
     pass
 
+  @property
+  def num_traces(self) -> int:
+    """How often the round was traced: once, whatever the cohorts."""
+    return self._round.experimental_get_tracing_count()
+
   def initialize(self) -> Any:
     """Returns the initial server state."""
     tensors = tf.function(lambda: self._initialize([]), autograph=False)()
