@@ -22,6 +22,7 @@ ROOMS = (
   'config',
   'config_flags',
   'sampling',
+  'keyed_noise',
   'client_work',
   'privacy',
   'data',
@@ -39,7 +40,11 @@ ROOMS = (
 )
 TENSORFLOW_FREE = ('validate', 'config', 'config_flags', 'sampling', 'privacy')
 # The modules of these rooms that may use TensorFlow nevertheless.
-WITH_TENSORFLOW = ('privacy.mechanisms', 'privacy.queries')
+WITH_TENSORFLOW = (
+  'privacy.aggregators',
+  'privacy.mechanisms',
+  'privacy.queries',
+)
 TENSORFLOW = ('tensorflow', 'tf_keras', 'keras', 'jax', 'jaxlib')
 KNOWS_EXPERIMENT = ('config', 'config_flags', 'experiment')
 VAGUE_NAMES = {'util', 'common', 'helper', 'base', 'manager'}

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_pipeline import client_work
+from tff_pipeline.client_work import train_metrics
 from tff_pipeline.data import client_data
 
 _BATCH_SIZE = 512
@@ -64,7 +64,7 @@ def _measure(
     x = data['x'][start : start + _BATCH_SIZE]
     y = data['y'][start : start + _BATCH_SIZE]
     output = model.predict_on_batch(weights, x, training=False)
-    metrics = client_work.add_batch(
+    metrics = train_metrics.add_batch(
       model,
       metrics,
       loss=model.loss(output=output, label=y),
@@ -77,9 +77,9 @@ def _measure(
   _, metrics = tf.while_loop(
     lambda start, _: start < size,
     add_batch,
-    (tf.constant(0), client_work.no_metrics(model)),
+    (tf.constant(0), train_metrics.zero(model)),
     parallel_iterations=1,
   )
-  final = client_work.finalize_metrics(model)(metrics)
+  final = train_metrics.finalizer(model)(metrics)
   bookkeeping = ('num_examples', 'num_batches', 'rejected_updates')
   return {k: v for k, v in final.items() if k not in bookkeeping}

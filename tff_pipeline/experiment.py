@@ -177,9 +177,9 @@ def build(
   Raises:
     UsageError: If the config does not fit the data.
   """
-  from tff_pipeline import client_work
   from tff_pipeline import optimizers
   from tff_pipeline.algorithms import fed_avg
+  from tff_pipeline.client_work import training_loop
   from tff_pipeline.engines import engine as engines
   from tff_pipeline.models import functional
   from tff_pipeline.privacy import mechanisms
@@ -195,13 +195,12 @@ def build(
   mechanism = mechanisms.build(
     experiment.privacy,
     experiment.cohort,
-    weighting=experiment.algorithm.weighting,
     population=task.train.num_clients,
     seed=experiment.seed,
     noise_key=noise_key,
   )
   client = experiment.client
-  schedule = client_work.Schedule(
+  schedule = training_loop.Schedule(
     epochs=client.epochs,
     batch_size=client.batch_size,
     shuffle=client.shuffle,
@@ -211,6 +210,7 @@ def build(
     client_optimizer=optimizers.build(client),
     server_optimizer=optimizers.build(experiment.server),
     schedule=schedule,
+    protection=mechanism.protection,
     aggregator=mechanism.aggregator,
     weighting=experiment.algorithm.weighting,
   )

@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_pipeline import client_work
 from tff_pipeline import config
 from tff_pipeline import tasks
 from tff_pipeline import validate
+from tff_pipeline.client_work import protection
+from tff_pipeline.client_work import training_loop
 from tff_pipeline.data import client_data
 from tff_pipeline.engines import engine as engines
 from tff_pipeline.engines import feeds
@@ -21,7 +22,7 @@ from tff_pipeline.engines import tff_runtime
 from tff_pipeline.models import functional
 
 _KEY = (5, -6)
-_SCHEDULE = client_work.Schedule(
+_SCHEDULE = training_loop.Schedule(
   epochs=2, batch_size=5, shuffle=config.Shuffle.ON
 )
 # Unequal cohorts, an empty one, and one client alone.
@@ -195,6 +196,7 @@ def _dense_process(task, aggregator):
     client_optimizer=sgd(0.1),
     server_optimizer=sgd(1.0),
     schedule=_SCHEDULE,
+    protection=protection.UNPROTECTED,
     aggregator=aggregator,
     weighting=config.Weighting.NUM_EXAMPLES,
   )

@@ -179,7 +179,7 @@ def test_monotone_in_rounds_noise_and_delta(sampling, relation):
 def test_a_larger_cohort_is_never_cheaper(sampling, relation):
   prices = [
     price(make(sampling, relation, size=size), 20)
-    for size in (1, 5, 20, 100, 180, 199, 200)
+    for size in (1, 20, 180, 199, 200)
   ]
   assert prices == sorted(prices)
   # Everybody, every round, is full participation.

@@ -68,7 +68,12 @@ def test_rounds(sampling, target):
 
 
 @pytest.mark.parametrize(
-  'sampling, target', [('poisson', 0.5), ('poisson', 4.0), ('fixed_size', 3.0)]
+  'sampling, target',
+  [
+    ('poisson', 0.5),
+    ('poisson', 4.0),
+    pytest.param('fixed_size', 3.0, marks=pytest.mark.slow),
+  ],
 )
 def test_cohort_size(sampling, target):
   given = privacy(

@@ -17,8 +17,10 @@ under a mechanism) and train metrics (never noised, named so).
 
 import tensorflow_federated as tff
 
-from tff_pipeline import client_work
 from tff_pipeline import config
+from tff_pipeline.client_work import model_delta
+from tff_pipeline.client_work import protection as protections
+from tff_pipeline.client_work import training_loop
 
 
 def build(
@@ -26,7 +28,8 @@ def build(
   *,
   client_optimizer: tff.learning.optimizers.Optimizer,
   server_optimizer: tff.learning.optimizers.Optimizer,
-  schedule: client_work.Schedule,
+  schedule: training_loop.Schedule,
+  protection: protections.Protection,
   aggregator: tff.aggregators.AggregationFactory,
   weighting: config.Weighting,
 ) -> tff.learning.templates.LearningProcess:
@@ -37,18 +40,21 @@ def build(
     client_optimizer: Starts afresh on each client in each round.
     server_optimizer: Takes the average update as its gradient.
     schedule: Epochs and batches on a client.
+    protection: What a privacy mechanism does on a client.
     aggregator: Averages updates; an unweighted one ignores the weights.
     weighting: Weight of an update in a weighted average.
 
   Returns:
     A process whose client data are dense: one element per client.
   """
-  work = client_work.build(
+  work = model_delta.build(
     model,
-    client_work.batch_gradient(model),
+    protection.gradient(model, batch_size=schedule.batch_size),
     optimizer=client_optimizer,
     schedule=schedule,
     weighting=weighting,
+    release=protection.release,
+    extra_spec=protection.extra_spec,
   )
   return compose(
     model,

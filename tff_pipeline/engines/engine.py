@@ -6,8 +6,8 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow_federated as tff
 
-from tff_pipeline import client_work
 from tff_pipeline import config
+from tff_pipeline.client_work import training_loop
 from tff_pipeline.data import client_data
 from tff_pipeline.engines import feeds
 from tff_pipeline.privacy import noise_key as noise_keys
@@ -47,7 +47,7 @@ def build(
   process: tff.learning.templates.LearningProcess,
   *,
   data: client_data.ClientData,
-  schedule: client_work.Schedule,
+  schedule: training_loop.Schedule,
   seed: int,
   noise_key: noise_keys.NoiseKey,
 ) -> Engine:

@@ -15,8 +15,8 @@ import tensorflow as tf
 import tensorflow_federated as tff
 from tensorflow_federated.python.common_libs import structure
 
-from tff_pipeline import client_work
 from tff_pipeline import sampling
+from tff_pipeline.client_work import training_loop
 from tff_pipeline.data import client_data
 from tff_pipeline.privacy import noise_key as noise_keys
 
@@ -57,7 +57,7 @@ class Feed:
     data: client_data.ClientData,
     *,
     element_type: tff.Type,
-    schedule: client_work.Schedule,
+    schedule: training_loop.Schedule,
     seed: int,
     noise_key: noise_keys.NoiseKey,
   ):
@@ -76,7 +76,7 @@ class Feed:
     self._seed = seed
     self._noise_key = noise_key
     self._names = [name for name, _ in structure.iter_elements(element_type)]
-    self.is_dense = client_work.KEY in self._names
+    self.is_dense = training_loop.KEY in self._names
     self._x = None
     self._y = None
 
@@ -93,7 +93,7 @@ class Feed:
     clients, sizes = clients[order], sizes[order]
     keys = sampling.client_keys(self._seed, round_num, clients)
     noise = np.zeros_like(keys)
-    if client_work.NOISE_KEY in self._names:
+    if training_loop.NOISE_KEY in self._names:
       noise = noise_keys.for_clients(self._noise_key, round_num, clients)
     return Cohort(
       size=tf.constant(len(clients), tf.int32),
@@ -127,8 +127,8 @@ class Feed:
     values = {
       'x': cohort.x[rows],
       'y': cohort.y[rows],
-      client_work.KEY: cohort.keys[index],
-      client_work.NOISE_KEY: cohort.noise_keys[index],
+      training_loop.KEY: cohort.keys[index],
+      training_loop.NOISE_KEY: cohort.noise_keys[index],
     }
     return Element((name, values[name]) for name in self._names)
 
@@ -141,7 +141,7 @@ class Feed:
     x, y = cohort.x[rows], cohort.y[rows]
     batches = None
     for epoch in range(self._schedule.epochs):
-      order = client_work.epoch_order(
+      order = training_loop.epoch_order(
         tf.shape(y)[0], cohort.keys[index], epoch, self._schedule.shuffle
       )
       examples = tuple(tf.gather(t, order) for t in (x, y))
@@ -157,7 +157,7 @@ def for_process(
   process: tff.learning.templates.LearningProcess,
   data: client_data.ClientData,
   *,
-  schedule: client_work.Schedule,
+  schedule: training_loop.Schedule,
   seed: int,
   noise_key: noise_keys.NoiseKey,
 ) -> Feed:

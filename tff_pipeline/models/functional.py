@@ -13,6 +13,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_pipeline import validate
+from tff_pipeline.models import keyed_layers
 
 # Separates this use of the experiment's seed from cohorts and partition.
 _STREAM = 0x1417
@@ -98,6 +99,12 @@ def build(
 ) -> tff.learning.models.FunctionalModel:
   """Returns the functional form; `model`'s weights are the initial ones.
 
+  `predict_on_batch` takes `training` as a boolean, as TFF has it, or as a seed,
+  int64[2]. A seed trains, and decides everything that Keras' own layers draw
+  (dropout, Gaussian noise, recurrent dropout): the output is a pure function of
+  weights, batch and seed. `training=True`, as TFF's stock client work calls it,
+  is refused if there is anything to draw.
+
   Args:
     model: From `keras_model`.
     loss: Averages over a batch.
@@ -106,7 +113,8 @@ def build(
 
   Raises:
     UsageError: If the loss does not average: gradients would be summed, and
-      the learning rate would mean something else.
+      the learning rate would mean something else. If a layer is used twice, or
+      draws random numbers that no seed decides.
   """
   if loss.reduction not in (
     tf.keras.losses.Reduction.AUTO,
@@ -117,6 +125,50 @@ def build(
       expected='a loss that averages over the batch',
       found=f'reduction {loss.reduction}',
     )
-  return tff.learning.models.functional_model_from_keras(
-    model, loss, input_spec, metric_factory
+
+  def fresh():
+    # TFF asks for the model once outside of any graph, for its weights.
+    if tf.executing_eagerly():
+      return model
+    return keyed_layers.clone(model)
+
+  built = tff.learning.models.functional_model_from_keras(
+    fresh, loss, input_spec, metric_factory
   )
+  _check_weights(built, model)
+  _check_random_operations(built)
+  return built
+
+
+def _check_weights(
+  built: tff.learning.models.FunctionalModel, model: tf.keras.Model
+) -> None:
+  cloned, own = len(built.initial_weights[0]), len(model.trainable_variables)
+  if cloned != own:
+    raise validate.error(
+      'task.model',
+      expected='a model whose layers share no weights',
+      found=f'{own} weights that become {cloned} in a copy',
+    )
+
+
+def _check_random_operations(
+  built: tff.learning.models.FunctionalModel,
+) -> None:
+  with tf.Graph().as_default():
+    weights = tf.nest.map_structure(tf.constant, tuple(built.initial_weights))
+    x = tf.nest.map_structure(
+      lambda s: tf.compat.v1.placeholder(s.dtype, s.shape),
+      built.input_spec['x'],
+    )
+    output = built.predict_on_batch(
+      weights, x, training=tf.zeros([2], tf.int64)
+    )
+    found = keyed_layers.unseeded_operations(output)
+  if found:
+    raise validate.error(
+      'task.model',
+      expected='random numbers from the layers of Keras only: a replayed round '
+      'has to train in the same way',
+      found=f'the operation {min(found)}',
+    )

@@ -1,0 +1,61 @@
+"""What a privacy mechanism does on a client before anything leaves it."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+from typing import Any, Protocol
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_pipeline.client_work import training_loop
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Release:
+  """What happens to a finished update on the client.
+
+  Attributes:
+    call: (update, element) -> (update, counts); the update is finite.
+    counts: Names of what it counts; they become train metrics.
+  """
+
+  call: Callable[[Any, training_loop.Element], tuple[Any, Mapping[str, Any]]]
+  counts: tuple[str, ...] = ()
+
+
+class GradientBuilder(Protocol):
+  """Makes the function that a step descends along."""
+
+  def __call__(
+    self, model: tff.learning.models.FunctionalModel, *, batch_size: int
+  ) -> training_loop.GradientFn:
+    """Returns it, for batches of this nominal size."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Protection:
+  """The client's part of a mechanism.
+
+  Attributes:
+    gradient: Builds what a step descends along.
+    release: What happens to the finished update.
+    extra_spec: What both need in the client's element besides its data.
+  """
+
+  gradient: GradientBuilder
+  release: Release
+  extra_spec: Mapping[str, tf.TensorSpec]
+
+
+def plain_gradient(
+  model: tff.learning.models.FunctionalModel, *, batch_size: int
+) -> training_loop.GradientFn:
+  """Returns the gradient of the mean loss of the batch as it is."""
+  del batch_size
+  return training_loop.batch_gradient(model)
+
+
+UNCHANGED = Release(call=lambda update, element: (update, {}))
+UNPROTECTED = Protection(
+  gradient=plain_gradient, release=UNCHANGED, extra_spec={}
+)

@@ -1,0 +1,211 @@
+"""The dense training loop: mini-batches sliced from a client's one element."""
+
+import collections
+from collections.abc import Callable, Mapping
+import dataclasses
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_pipeline import config
+from tff_pipeline import keyed_noise
+from tff_pipeline.client_work import train_metrics
+
+KEY = 'key'  # Decides shuffles and dropout; derives from the seed.
+NOISE_KEY = 'noise_key'  # Decides DP noise; derives from the run's noise key.
+KEY_SPEC = tf.TensorSpec([2], tf.int64)
+
+# No epoch has this number: epochs of a client shuffle by the same key.
+_STEP_STREAM = -1
+
+Element = collections.OrderedDict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Schedule:
+  """How a client walks over its examples.
+
+  Attributes:
+    epochs: Passes over the examples.
+    batch_size: Examples in a step; the last batch of an epoch may be smaller.
+    shuffle: Whether each epoch has a fresh order, drawn from the client's key.
+  """
+
+  epochs: int
+  batch_size: int
+  shuffle: config.Shuffle
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Step:
+  """Where in a client's training a gradient is taken.
+
+  Attributes:
+    number: Steps before this one in this round, over all epochs; int64.
+    seed: int64[2] for the model's own randomness (dropout); never for noise.
+    start: The trainable weights at the start of the round.
+    element: The client's whole element, keys included.
+  """
+
+  number: tf.Tensor
+  seed: tf.Tensor
+  start: tuple[tf.Tensor, ...]
+  element: Element
+
+
+class Gradient(NamedTuple):
+  """What a step descends along, and what it saw.
+
+  Attributes:
+    value: Like the trainable weights.
+    loss: Mean loss of the batch, before the step.
+    output: The model's output for the batch.
+    counts: Integer scalars under the names that the `GradientFn` declares.
+  """
+
+  value: Any
+  loss: tf.Tensor
+  output: Any
+  counts: Mapping[str, tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class GradientFn:
+  """How a step finds its direction.
+
+  Attributes:
+    call: ((trainable, non-trainable) weights, x, y, step) -> `Gradient`. A pure
+      function: all its randomness comes from the step.
+    counts: Names of what it counts; they become train metrics.
+  """
+
+  call: Callable[[Any, Any, Any, Step], Gradient]
+  counts: tuple[str, ...] = ()
+
+
+def batch_gradient(
+  model: tff.learning.models.FunctionalModel,
+) -> GradientFn:
+  """Returns the gradient of the batch's mean loss."""
+
+  def gradient(weights, x, y, step):
+    trainable, _ = weights
+    with tf.GradientTape() as tape:
+      tape.watch(trainable)
+      output = model.predict_on_batch(weights, x, training=step.seed)
+      loss = model.loss(output=output, label=y)
+    return Gradient(tape.gradient(loss, trainable), loss, output, {})
+
+  return GradientFn(call=gradient)
+
+
+def element_spec(
+  model: tff.learning.models.FunctionalModel,
+  extra: Mapping[str, tf.TensorSpec],
+) -> Element:
+  """Returns the spec of a client's one element: x, y, shuffle key, extras."""
+  return Element(model.input_spec, **{KEY: KEY_SPEC}, **extra)
+
+
+def train(
+  model: tff.learning.models.FunctionalModel,
+  gradient: GradientFn,
+  *,
+  optimizer: tff.learning.optimizers.Optimizer,
+  schedule: Schedule,
+  weights: tuple[Any, Any],
+  element: Element,
+) -> tuple[Any, train_metrics.Metrics]:
+  """Trains on one client's examples; runs inside a graph.
+
+  The arithmetic is that of TFF's `build_functional_model_delta_client_work`.
+
+  Args:
+    model: A model of `models.functional`, whose `training` argument may be the
+      seed of its own randomness.
+    gradient: What a step descends along.
+    optimizer: The client's optimizer; starts afresh.
+    schedule: Epochs and batches.
+    weights: (trainable, non-trainable) to start from.
+    element: x and y of shape [n, ...], and the keys.
+
+  Returns:
+    The trainable weights after training, and the unfinalized train metrics of
+    what was seen before each step.
+  """
+  start, non_trainable = tuple(weights[0]), weights[1]
+  num_examples = tf.shape(tf.nest.flatten(element['x'])[0])[0]
+  specs = tuple(tf.TensorSpec(w.shape, w.dtype) for w in start)
+  state = (
+    start,
+    optimizer.initialize(specs),
+    train_metrics.zero(model, counts=gradient.counts),
+    tf.constant(0, tf.int64),
+  )
+
+  def take_step(state, rows):
+    trainable, optimizer_state, metrics, number = state
+    x, y = tf.nest.map_structure(
+      lambda t: tf.gather(t, rows), (element['x'], element['y'])
+    )
+    step = Step(
+      number=number,
+      seed=step_seed(element[KEY], number),
+      start=start,
+      element=element,
+    )
+    found = gradient.call((trainable, non_trainable), x, y, step)
+    optimizer_state, trainable = optimizer.next(
+      optimizer_state, trainable, found.value
+    )
+    metrics = train_metrics.add_batch(
+      model,
+      metrics,
+      loss=found.loss,
+      output=found.output,
+      y=y,
+      count=tf.size(rows),
+    )
+    metrics = train_metrics.add_counts(metrics, found.counts)
+    return tuple(trainable), optimizer_state, metrics, number + 1
+
+  def run_epoch(epoch, state):
+    order = epoch_order(num_examples, element[KEY], epoch, schedule.shuffle)
+    _, state = tf.while_loop(
+      lambda first, _: first < num_examples,
+      lambda first, s: (
+        first + schedule.batch_size,
+        take_step(s, order[first : first + schedule.batch_size]),
+      ),
+      (tf.constant(0), state),
+      parallel_iterations=1,
+    )
+    return epoch + 1, state
+
+  _, (trainable, _, metrics, _) = tf.while_loop(
+    lambda epoch, _: epoch < schedule.epochs,
+    run_epoch,
+    (tf.constant(0), state),
+    parallel_iterations=1,
+  )
+  return trainable, metrics
+
+
+def step_seed(key: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+  """Returns the seed of the model's own randomness in a step; int64[2]."""
+  return keyed_noise.derive_seed(key, _STEP_STREAM, number)
+
+
+def epoch_order(
+  num_examples: tf.Tensor,
+  key: tf.Tensor,
+  epoch: tf.Tensor,
+  shuffle: config.Shuffle,
+) -> tf.Tensor:
+  """Returns the rows in the order of this epoch; int32[num_examples]."""
+  rows = tf.range(num_examples)
+  if shuffle is config.Shuffle.OFF:
+    return rows
+  seed = keyed_noise.derive_seed(key, epoch)
+  return tf.random.experimental.stateless_shuffle(rows, seed)
