@@ -210,15 +210,16 @@ def check_tensorflow(remedy: str) -> Iterator[Finding]:
 def describe_gpus(gpus: Sequence[str]) -> Finding:
   """Says what GPUs mean for training; having none is not a failure.
 
-  >>> print(describe_gpus([]).text.partition(':')[0])
-  TensorFlow sees none. The engine would not use one either
+  >>> describe_gpus([]).text.startswith('TensorFlow sees none')
+  True
   """
-  why = "TFF's runtime computes in a worker process that is built for CPUs only"
   if gpus:
-    sees = f'TensorFlow sees {", ".join(gpus)}. The engine does not use them'
+    sees = f'TensorFlow sees {", ".join(gpus)}, which in_process uses'
   else:
-    sees = 'TensorFlow sees none. The engine would not use one either'
-  return Finding('gpu', f'{sees}: {why}')
+    sees = 'TensorFlow sees none; in_process would use one'
+  return Finding(
+    'gpu', f"{sees}. TFF's own worker (tff_runtime) is built for CPUs only"
+  )
 
 
 def check_round(run_round: Callable[[], None], remedy: str) -> Finding:

@@ -8,7 +8,6 @@ import sys
 from absl import flags
 
 from experiments import cli  # First: it sets TensorFlow's environment.
-from tff_pipeline import experiment
 from tff_pipeline import validate
 
 _OUTPUT_DIR = flags.DEFINE_string(
@@ -21,9 +20,11 @@ _MAX_EPSILON = flags.DEFINE_float(
 
 def main() -> int:
   """Runs the experiment of the command line; returns the exit status."""
+  from tff_pipeline import experiment  # Late: `--help` must not pay for it.
+
   cli.log_to_stderr()
   wanted = cli.read_experiment()
-  if _OUTPUT_DIR.value is None:
+  if not _OUTPUT_DIR.value:
     raise validate.error('output_dir', expected='a directory', found='nothing')
   try:
     summary = experiment.run(
@@ -35,6 +36,9 @@ def main() -> int:
   except experiment.Interrupted as e:
     print(e, file=sys.stderr)
     return cli.INTERRUPTED_STATUS
+  except experiment.Failed as e:
+    print('error:', ' '.join(str(e).split()), file=sys.stderr)
+    return 1
   print(experiment.describe(summary, _OUTPUT_DIR.value))
   return 0
 

@@ -497,7 +497,9 @@ class Experiment(_Record):
     at_least=1,
   )
   engine: EngineName = _leaf(
-    'What executes a round.', default=EngineName.TFF_RUNTIME
+    'What executes a round: in_process, inside TensorFlow and several times '
+    "faster; or tff_runtime, TFF's worker process, the reference.",
+    default=EngineName.IN_PROCESS,
   )
 
   def __post_init__(self) -> None:
@@ -730,6 +732,32 @@ def no_privacy() -> Privacy:
 def gaussian(**leaves: Any) -> Privacy:
   """Returns the user-level Gaussian mechanism with a fixed clip norm."""
   return Privacy(mechanism=Mechanism.GAUSSIAN, **leaves)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Terms:
+  """The leaves that epsilon depends on, beside what was released.
+
+  The seed decides who took part, which matters where each client has a
+  guarantee of its own.
+  """
+
+  privacy: Privacy
+  cohort: Cohort
+  client: Client
+  algorithm: Algorithm
+  seed: int
+
+
+def terms(experiment: Experiment) -> Terms:
+  """Returns the terms that an experiment is priced on."""
+  return Terms(
+    privacy=experiment.privacy,
+    cohort=experiment.cohort,
+    client=experiment.client,
+    algorithm=experiment.algorithm,
+    seed=experiment.seed,
+  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -61,6 +61,13 @@ class Interrupted(Exception):
   """The run was asked to stop, and can be resumed; the message says how."""
 
 
+class Failed(Exception):
+  """The machine failed the run, not the program; the message says what to do.
+
+  A full disk, for example, or a worker that was killed.
+  """
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Parts:
   """What a config builds: everything that a round needs.
@@ -103,8 +110,12 @@ def run(
     UsageError: If something that the user can mend is wrong; nothing was
       written.
     Interrupted: If a signal asked to stop; all that was computed is saved.
+    Failed: If a file cannot be written or the engine broke down; what was saved
+      until then is safe.
   """
   tasks.check(experiment.task)
+  if max_epsilon is not None:
+    validate.check_number('max_epsilon', max_epsilon, above=0.0)
   with run_directory.RunDirectory(output_dir) as directory:
     directory.check_same(config.to_dict(experiment))
     finished = _finished_summary(directory)
@@ -112,15 +123,18 @@ def run(
       _log.info('%s is finished already; nothing was changed.', output_dir)
       return finished
     solved, solution = _solve(experiment, directory.record)
-    accounting.guarantee(solved.privacy, solved.cohort)  # Or refuses.
+    guaranteed = accounting.guarantee(solved.privacy, solved.cohort)
+    if directory.record is None:
+      _last_round(solved, guaranteed, max_epsilon=max_epsilon, started={})
     key = _planned_noise_key(solved.privacy, directory.path)
     parts = build(solved, noise_key=key)
-    directory.claim(_record(experiment, solution, argv))
-    _keep_noise_key(solved.privacy, key, directory.path)
-    session = _Session(
-      solved, parts, key=key, solution=solution, folder=directory.path
-    )
-    return session.run(max_epsilon)
+    with _failures(directory.path):
+      directory.claim(_record(experiment, solution, argv))
+      _keep_noise_key(solved.privacy, key, directory.path)
+      session = _Session(
+        solved, parts, key=key, solution=solution, folder=directory.path
+      )
+      return session.run(max_epsilon)
 
 
 def describe(
@@ -273,6 +287,45 @@ def _solve(
   return solved, solution
 
 
+def _last_round(
+  experiment: config.Experiment,
+  guaranteed: accounting.Guarantee,
+  *,
+  max_epsilon: float | None,
+  started: Mapping[int, int],
+) -> int:
+  """Returns the last round that a run may have.
+
+  Args:
+    experiment: The config with nothing left to solve.
+    guaranteed: Its guarantee.
+    max_epsilon: Largest epsilon, if there is a limit.
+    started: What the ledger counts for the rounds that have started.
+
+  Raises:
+    UsageError: If these rounds, or the first one, already exceed the limit.
+  """
+  if max_epsilon is None:
+    return experiment.rounds
+  last = calibration.max_rounds(
+    guaranteed,
+    delta=experiment.privacy.delta,
+    epsilon=max_epsilon,
+    limit=experiment.rounds,
+    recorded=started,
+  )
+  least = max(1, sum(started.values()))
+  if last < least:
+    raise validate.error(
+      'max_epsilon',
+      expected=f'at least the epsilon of round {least}'
+      + (', which has started before' if started else ''),
+      found=max_epsilon,
+      remedy='Raise it',
+    )
+  return last
+
+
 def _planned_noise_key(
   privacy: config.Privacy, folder: pathlib.Path
 ) -> noise_keys.NoiseKey:
@@ -348,6 +401,20 @@ def _git_revision() -> str | None:
 
 
 @contextlib.contextmanager
+def _failures(folder: pathlib.Path) -> Iterator[None]:
+  """Says what a failure of the machine means for the run in `folder`."""
+  from tff_pipeline.engines import engine as engines
+
+  try:
+    yield
+  except (OSError, engines.EngineError) as e:
+    raise Failed(
+      f'{e}. What was saved in {folder} is safe: mend this, and run the same '
+      'command again to continue.'
+    ) from e
+
+
+@contextlib.contextmanager
 def _stop_requests() -> Iterator[Callable[[], bool]]:
   """Turns the first SIGINT or SIGTERM into a request; a second one kills."""
   requested = threading.Event()
@@ -394,10 +461,8 @@ class _Session:
     self._folder = folder
     self._delta = experiment.privacy.delta
     private = bool(experiment.privacy.noise_multiplier)
-    self._ledger = ledgers.Ledger.open(
-      folder / _LEDGER,
-      noise_key=noise_keys.fingerprint(key) if private else ledgers.NO_NOISE,
-    )
+    self._key = noise_keys.fingerprint(key) if private else ledgers.NO_NOISE
+    self._ledger = ledgers.Ledger.open(folder / _LEDGER, noise_key=self._key)
     self._checkpoints = checkpoints.Checkpoints(
       folder / 'checkpoints', warn=_log.warning
     )
@@ -411,8 +476,13 @@ class _Session:
 
     with self._parts.engine as engine, _stop_requests() as stop_requested:
       state, completed = self._checkpoints.restore(engine.initialize())
-      self._check_ledger(completed)
-      last = self._last_round(completed, max_epsilon)
+      self._check_records(completed)
+      last = _last_round(
+        self._experiment,
+        self._parts.mechanism.guarantee,
+        max_epsilon=max_epsilon,
+        started=self._ledger.counts_after_resume(completed),
+      )
       table = tables.Tables(self._folder, completed=completed)
       if completed:
         _log.info('Continuing after round %d.', completed)
@@ -452,35 +522,34 @@ class _Session:
         bar.close()
       return self._finish(state, last)
 
-  def _check_ledger(self, completed: int) -> None:
-    if self._ledger.last_round < completed:
+  def _check_records(self, completed: int) -> None:
+    """Refuses a ledger, table or noise key that the checkpoint belies."""
+    from tff_pipeline.outputs import tables
+
+    started = self._ledger.last_round
+    rows = tables.recorded_rounds(self._folder)
+    if started < max(completed, rows):
       raise validate.error(
         'output_dir',
-        expected=f'a ledger of the {completed} rounds in the checkpoint',
-        found=f'{self._ledger.last_round} rounds',
+        expected=f'a ledger of the {max(completed, rows)} rounds that have run',
+        found=f'{started} rounds in it',
         remedy='Restore the ledger, or start a new run elsewhere: epsilon '
         'would be under-stated',
       )
-
-  def _last_round(self, completed: int, max_epsilon: float | None) -> int:
-    planned = self._experiment.rounds
-    if max_epsilon is None:
-      return planned
-    affordable = calibration.max_rounds(
-      self._parts.mechanism.guarantee,
-      delta=self._delta,
-      epsilon=max_epsilon,
-      limit=planned,
-      recorded=self._ledger.release_counts(self._ledger.last_round),
-    )
-    if affordable <= completed:
+    if rows < completed:
       raise validate.error(
-        'max_epsilon',
-        expected=f'room for round {completed + 1}',
-        found=max_epsilon,
-        remedy='Raise it',
+        'output_dir',
+        expected=f'{tables.NAME} with the {completed} rounds of the checkpoint',
+        found=f'{rows} rounds in it',
+        remedy='Restore the file, or start a new run elsewhere',
       )
-    return affordable
+    if completed and self._ledger.entries[-1].noise_key != self._key:
+      raise validate.error(
+        'output_dir',
+        expected='the noise key that the checkpoint was made with',
+        found=f'another one in {self._folder / _NOISE_KEY}',
+        remedy='Restore the file, or start a new run elsewhere',
+      )
 
   def _price(self, round_num: int, evaluated: bool) -> dict[str, float]:
     counts = self._ledger.release_counts(round_num)

@@ -115,11 +115,11 @@ def _example_loss(
 def _dense_gradients(
   tape: tf.GradientTape, loss: tf.Tensor, weights: Weights
 ) -> Weights:
-  """Returns gradients as dense tensors; an embedding's are sparse at first."""
-  found = tape.gradient(
-    loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO
-  )
-  return tuple(tf.convert_to_tensor(g) for g in found)
+  """Returns gradients as dense tensors; an embedding's are sparse at first.
+
+  Fails if the loss does not depend on a weight.
+  """
+  return tuple(map(tf.convert_to_tensor, tape.gradient(loss, weights)))
 
 
 def _example_gradients(
@@ -150,6 +150,8 @@ def _vectorized_sum(
   pass a rejected example is replaced by an accepted one at weight zero, for
   zero times an infinite gradient would be undefined.
   """
+  # A tape does not follow tensors into this graph from the one around it.
+  weights = tuple(map(tf.identity, weights))
   rows = tf.range(tf.shape(tf.nest.flatten(x)[0])[0])
 
   def example_norm(args):

@@ -26,6 +26,10 @@ class Round:
   metrics: Any
 
 
+class EngineError(RuntimeError):
+  """What executes the rounds is broken or gone; the process is not to blame."""
+
+
 class Engine(Protocol):
   """Executes a learning process; a context manager that frees its resources."""
 
@@ -39,7 +43,11 @@ class Engine(Protocol):
     """Returns the initial server state."""
 
   def round(self, state: Any, *, round_num: int, clients: np.ndarray) -> Round:
-    """Runs one round over a cohort, which may be empty."""
+    """Runs one round over a cohort, which may be empty.
+
+    Raises:
+      EngineError: If the engine is broken or gone.
+    """
 
 
 def build(

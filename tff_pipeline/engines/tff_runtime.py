@@ -10,6 +10,8 @@ graphs. Use this engine behind a firewall.
 """
 
 import ctypes
+import functools
+import os
 import pathlib
 import signal
 import subprocess
@@ -31,12 +33,14 @@ _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-class WorkerError(RuntimeError):
+class WorkerError(engine.EngineError):
   """The worker did not start or is gone."""
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
   _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+  if os.getppid() != parent:  # It died before the call above.
+    os._exit(1)
 
 
 class Worker:
@@ -52,7 +56,7 @@ class Worker:
       stdout=self._log,
       stderr=self._log,
       start_new_session=True,
-      preexec_fn=_die_with_parent,
+      preexec_fn=functools.partial(_die_with, os.getpid()),
     )
     channel = grpc.insecure_channel(
       f'localhost:{port}',
@@ -74,22 +78,27 @@ class Worker:
   def _wait_until_ready(self) -> None:
     deadline = time.monotonic() + _STARTUP_SECONDS
     while not self.stub.is_ready:
-      if self._process.poll() is not None:
-        raise WorkerError(
-          f'The TFF worker ended with status {self._process.returncode} '
-          f'while starting: {self._last_words()}'
-        )
+      self.check_running()
       if time.monotonic() > deadline:
         raise WorkerError(
-          f'The TFF worker was not ready after {_STARTUP_SECONDS:.0f} s: '
-          f'{self._last_words()}'
+          f'the TFF worker was not ready after {_STARTUP_SECONDS:.0f} s'
+          + self._last_words()
         )
       time.sleep(0.02)
+
+  def check_running(self) -> None:
+    """Raises `WorkerError` if the worker has ended."""
+    status = self._process.poll()
+    if status is not None:
+      raise WorkerError(
+        f'the TFF worker (process {self.pid}) ended with status {status}'
+        + self._last_words()
+      )
 
   def _last_words(self) -> str:
     self._log.seek(0)
     lines = self._log.read().decode(errors='replace').strip().splitlines()
-    return ' '.join(lines[-3:])
+    return ': ' + ' '.join(lines[-3:]) if lines else ''
 
   @property
   def pid(self) -> int:
@@ -107,6 +116,8 @@ class Worker:
 
 def _context(worker: Worker) -> tff.framework.SyncExecutionContext:
   def stack(cardinalities):
+    # TFF tries again for ever when it cannot reach a worker, with a new stack.
+    worker.check_running()
     cardinalities.setdefault(tff.CLIENTS, 0)
     executor = tff.framework.RemoteExecutor(worker.stub)
     executor.set_cardinalities(cardinalities)

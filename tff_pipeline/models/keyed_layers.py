@@ -36,20 +36,31 @@ class _Generator(backend.RandomGenerator):
   """Gives each random operation of a layer a seed of its own.
 
   Attributes:
-    key: int64[2], below which those seeds are.
+    key: int64[2], below which those seeds are; `None` refuses to draw.
   """
 
   def __init__(self) -> None:
     super().__init__(rng_type=self.RNG_STATELESS, seed=0)
     self.restart(tf.zeros([2], tf.int64))
 
-  def restart(self, key: tf.Tensor) -> None:
+  def restart(self, key: tf.Tensor | None) -> None:
     """Derives the seeds of all further operations from `key`."""
     self.key = key
     self._operations = 0
 
   def make_seed_for_stateless_op(self) -> tf.Tensor:
-    """Returns the seed of the next operation; int64[2]."""
+    """Returns the seed of the next operation; int64[2].
+
+    Raises:
+      UsageError: If there is no key.
+    """
+    if self.key is None:
+      raise validate.error(
+        'task.model',
+        expected='a model without dropout for this algorithm, which gives '
+        'layers no seed',
+        found='a layer that draws random numbers',
+      )
     self._operations += 1
     return keyed_noise.derive_seed(self.key, self._operations)
 
@@ -99,23 +110,14 @@ class Keyed:
         randomness of Keras' layers a function of it.
 
     Raises:
-      UsageError: If it is to train without a seed, but has random layers.
+      UsageError: If it trains without a seed, and a layer draws.
     """
-    random_layers = _random_layers(self._model)
-    if tf.is_tensor(training):
-      for index, layer in enumerate(random_layers):
-        layer._random_generator.restart(
-          keyed_noise.derive_seed(training, index)
-        )
-      return self._model(x, training=True)
-    if training and random_layers:
-      raise validate.error(
-        'task.model',
-        expected='a model without dropout, since this algorithm gives its '
-        'layers no seed',
-        found=f'layer {random_layers[0].name}',
+    seeded = tf.is_tensor(training)
+    for index, layer in enumerate(_random_layers(self._model)):
+      layer._random_generator.restart(
+        keyed_noise.derive_seed(training, index) if seeded else None
       )
-    return self._model(x, training=training)
+    return self._model(x, training=True if seeded else training)
 
 
 def unseeded_operations(output: Any) -> set[str]:

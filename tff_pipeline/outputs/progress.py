@@ -33,13 +33,14 @@ class Progress:
 
   def update(self, round_num: int, row: Mapping[str, float]) -> None:
     """Shows a finished row."""
-    evaluated = not math.isnan(row['test_loss'])
+    evaluated = not math.isnan(row['epsilon'])
     if evaluated:
       self._shown = {
-        'loss': f'{row["test_loss"]:.3f}',
-        'accuracy': f'{row["test_accuracy"]:.3f}',
-        'epsilon': f'{row["epsilon"]:.2f}',
+        name.removeprefix('test_'): f'{value:.3f}'
+        for name, value in row.items()
+        if name.startswith('test_')
       }
+      self._shown['epsilon'] = f'{row["epsilon"]:.2f}'
     speed = {'clients/s': f'{row["clients_per_second"]:.0f}'}
     self._bar.set_postfix(self._shown | speed, refresh=False)
     self._bar.update()

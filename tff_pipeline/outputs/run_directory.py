@@ -28,12 +28,12 @@ def write_text(path: pathlib.Path, text: str, *, mode: int = 0o644) -> None:
     file.flush()
     os.fsync(file.fileno())
   os.replace(partial, path)
-  sync_folder(path.parent)
+  sync(path.parent)
 
 
-def sync_folder(folder: pathlib.Path) -> None:
-  """Makes renames and new names in a folder survive a power cut."""
-  descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: pathlib.Path) -> None:
+  """Makes a file's content, or a folder's names, survive a power cut."""
+  descriptor = os.open(path, os.O_RDONLY)
   try:
     os.fsync(descriptor)
   finally:
@@ -106,18 +106,11 @@ class RunDirectory:
     return record
 
   def _check_writable(self) -> None:
-    existing = next(
-      p for p in (self.path, *self.path.absolute().parents) if p.exists()
-    )
-    if not existing.is_dir():
-      problem = f'{existing}, which is not a directory'
-    elif not os.access(existing, os.W_OK | os.X_OK):
-      problem = f'{existing}, which cannot be written to'
-    else:
-      return
-    raise validate.error(
-      'output_dir', expected='a directory to write to', found=problem
-    )
+    obstacle = _obstacle(self.path.absolute())
+    if obstacle:
+      raise validate.error(
+        'output_dir', expected='a directory to write to', found=obstacle
+      )
 
   def _check_free(self) -> None:
     if not self.path.exists():
@@ -153,34 +146,62 @@ class RunDirectory:
   def claim(self, record: Mapping[str, Any]) -> None:
     """Creates the directory, locks it, and writes its record if it is new.
 
-    The lock is the operating system's, so a dead process does not keep it.
-
     Raises:
       UsageError: If another process is running in this directory.
     """
     self.path.mkdir(parents=True, exist_ok=True)
-    self._lock_file = open(self.path / _LOCK, 'a')
-    try:
-      fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as e:
-      raise validate.error(
-        'output_dir',
-        expected='a directory that no other process is running in',
-        found=f'{self.path}, which is locked',
-      ) from e
+    self._lock()
     if self.record is None:
       # Another process may have claimed it since the check.
       self._check_free()
       write_json(self.path / _CONFIG, {'format': FORMAT, **record})
       self.record = {'format': FORMAT, **record}
 
+  def _lock(self) -> None:
+    """Takes the operating system's lock, which a dead process does not keep."""
+    if self._lock_file is not None:
+      return
+    file = open(self.path / _LOCK, 'a')
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+      file.close()
+      raise validate.error(
+        'output_dir',
+        expected='a directory that no other process is running in',
+        found=f'{self.path}, which is locked',
+      ) from e
+    self._lock_file = file
+
   def __enter__(self) -> 'RunDirectory':
+    """Locks a directory that is a run's already.
+
+    Raises:
+      UsageError: If another process is running in it.
+    """
+    if self.record is not None:
+      self._lock()
     return self
 
   def __exit__(self, *exception: Any) -> None:
     if self._lock_file is not None:
       with contextlib.suppress(OSError):
         self._lock_file.close()
+
+
+def _obstacle(path: pathlib.Path) -> str:
+  """Returns why nothing can be written at `path`; empty if it can."""
+  try:
+    path.lstat()
+  except (FileNotFoundError, NotADirectoryError):
+    return _obstacle(path.parent)
+  except OSError as e:
+    return f'{path} ({e.strerror})'
+  if not path.is_dir():
+    return f'{path}, which is not a directory'
+  if not os.access(path, os.W_OK | os.X_OK):
+    return f'{path}, which cannot be written to'
+  return ''
 
 
 def _flat(values: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:

@@ -8,6 +8,8 @@ import shutil
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_pipeline.outputs import disk
+
 
 def write(
   path: pathlib.Path,
@@ -22,6 +24,9 @@ def write(
     path: The model's directory.
     factory: Builds the architecture; its initial weights do not matter.
     weights: The trained weights, in the order of Keras's variables.
+
+  Raises:
+    OSError: If it cannot be written; what was there before is safe.
   """
   model = factory()
   for variable, value in zip(
@@ -31,7 +36,8 @@ def write(
   partial = path.with_name(path.name + '.partial')
   if partial.exists():
     shutil.rmtree(partial)
-  tf.keras.models.save_model(model, os.fspath(partial), save_format='tf')
+  with disk.os_errors(path):
+    tf.keras.models.save_model(model, os.fspath(partial), save_format='tf')
   if path.exists():
     shutil.rmtree(path)
   partial.rename(path)

@@ -1,81 +1,118 @@
-"""metrics.csv and TensorBoard: one row a round, through TFF's managers."""
+"""metrics.csv and TensorBoard: one row a round."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import csv
+import io
+import math
 import os
 import pathlib
 import shutil
 
 import tensorflow_federated as tff
 
+from tff_pipeline import validate
+from tff_pipeline.outputs import disk
+from tff_pipeline.outputs import run_directory
+
+NAME = 'metrics.csv'
 _KEY = 'round'
+
+
+def recorded_rounds(folder: pathlib.Path) -> int:
+  """Returns how many rounds have a row: they are rounds 1, 2, … in order.
+
+  Raises:
+    UsageError: If the rows are others.
+  """
+  return len(_read(folder / NAME))
 
 
 class Tables:
   """Writes rows to `metrics.csv` and the same scalars to `tensorboard/`.
 
-  TFF's CSV manager forgets rows past the one that it is given, so a resumed
-  run rewinds. What it lacks: a last row that a crash cut short would be joined
-  to the next one; it is dropped here. TFF's TensorBoard manager does not rewind
-  at all: its folder is derived from the CSV file, and made anew on resume.
+  TFF's CSV manager is not used: it rewrites the whole file for every row, does
+  not sync it, and joins a row that a crash cut short to the next one. TFF's
+  TensorBoard manager does not rewind: its folder is derived from the CSV file,
+  and made anew on resume.
   """
 
   def __init__(self, folder: pathlib.Path, *, completed: int):
-    """Opens the tables of a run that continues after round `completed`."""
-    self._csv_path = folder / 'metrics.csv'
-    rows = self._rewind(completed)
-    self._csv = None
-    board = folder / 'tensorboard'
-    if board.exists():
-      shutil.rmtree(board)
-    self._board = tff.program.TensorBoardReleaseManager(os.fspath(board))
+    """Opens the tables of a run that continues after round `completed`.
+
+    Args:
+      folder: The run directory.
+      completed: Rows of later rounds are dropped.
+    """
+    self._path = folder / NAME
+    rows = _read(self._path)[:completed]
+    # Unset until the first row, which decides the order of the columns.
+    self._columns = tuple(rows[0]) if rows else None
+    if self._path.exists():
+      header = [_line(self._columns)] if self._columns else []
+      lines = [_line(row.values()) for row in rows]
+      run_directory.write_text(self._path, ''.join(header + lines))
+    self._board_path = folder / 'tensorboard'
+    if self._board_path.exists():
+      shutil.rmtree(self._board_path)
+    self._board = tff.program.TensorBoardReleaseManager(
+      os.fspath(self._board_path)
+    )
     for row in rows:
       self._release_to_board(
         {k: float(v) for k, v in row.items() if k != _KEY}, int(row[_KEY])
       )
 
-  def _rewind(self, completed: int) -> list[dict[str, str]]:
-    """Drops what is not a whole row of a completed round; returns the rest."""
-    if not self._csv_path.exists():
-      return []
-    text = self._csv_path.read_text(encoding='utf-8')
-    whole = text[: text.rfind('\n') + 1]
-    reader = csv.DictReader(whole.splitlines())
-    if not reader.fieldnames:
-      self._csv_path.unlink()
-      return []
-    rows = [row for row in reader if int(row[_KEY]) <= completed]
-    partial = self._csv_path.with_suffix('.partial')
-    with open(partial, 'w', encoding='utf-8', newline='') as file:
-      writer = csv.DictWriter(file, fieldnames=reader.fieldnames)
-      writer.writeheader()
-      writer.writerows(rows)
-    os.replace(partial, self._csv_path)
-    return rows
-
-  @property
-  def path(self) -> pathlib.Path:
-    """Where the rows are."""
-    return self._csv_path
-
   def write(self, round_num: int, row: Mapping[str, float]) -> None:
-    """Writes one finished row; NaN where a round has no value."""
-    if self._csv is None:
-      self._csv = self._open_csv(row)
-    asyncio.run(self._csv.release(dict(row), round_num))
+    """Writes one finished row; NaN where a round has no value.
+
+    Args:
+      round_num: One more than that of the row before.
+      row: Values by column, in the order of the first row.
+
+    Raises:
+      OSError: If it cannot be written. Earlier rows are safe.
+    """
+    columns = (_KEY, *row)
+    lines = [_line([round_num, *row.values()])]
+    if self._columns is None:
+      self._columns = columns
+      lines.insert(0, _line(columns))
+    if columns != self._columns:
+      raise ValueError(f'Expected columns {self._columns}, found {columns}.')
+    # One write: a reader sees whole rows, unless the machine dies in it.
+    with open(self._path, 'ab', buffering=0) as file:
+      file.write(''.join(lines).encode())
+      os.fsync(file.fileno())
     self._release_to_board(row, round_num)
 
-  def _open_csv(
-    self, row: Mapping[str, float]
-  ) -> tff.program.CSVFileReleaseManager:
-    """Opens the file; a new one gets the row's order of columns."""
-    if not self._csv_path.exists():
-      self._csv_path.write_text(','.join([_KEY, *row]) + '\n', encoding='utf-8')
-    return tff.program.CSVFileReleaseManager(
-      os.fspath(self._csv_path), key_fieldname=_KEY
-    )
-
   def _release_to_board(self, row: Mapping[str, float], round_num: int) -> None:
-    known = {name: value for name, value in row.items() if value == value}
-    asyncio.run(self._board.release(known, round_num))
+    known = {k: v for k, v in row.items() if not math.isnan(v)}
+    with disk.os_errors(self._board_path):
+      asyncio.run(self._board.release(known, round_num))
+
+
+def _read(path: pathlib.Path) -> list[dict[str, str]]:
+  """Returns the rows but for one that a crash cut short."""
+  if not path.exists():
+    return []
+  with open(path, encoding='utf-8', newline='') as file:
+    text = file.read()
+  whole = text[: text.rfind('\n') + 1]
+  rows = list(csv.DictReader(io.StringIO(whole)))
+  for number, row in enumerate(rows, start=1):
+    damaged = None in row or None in row.values()  # Longer or shorter.
+    if damaged or row.get(_KEY) != str(number):
+      raise validate.error(
+        'output_dir',
+        expected=f'the row of round {number} in line {number + 1} of {path}',
+        found='another',
+        remedy='Restore the file, or start a new run elsewhere',
+      )
+  return rows
+
+
+def _line(values: Iterable[object]) -> str:
+  line = io.StringIO()
+  csv.writer(line, lineterminator='\n').writerow(values)
+  return line.getvalue()

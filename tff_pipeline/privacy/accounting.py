@@ -127,6 +127,21 @@ def guarantee(privacy: config.Privacy, cohort: config.Cohort) -> Guarantee:
     UsageError: If the relation cannot be priced for this sampling.
     ValueError: If a leaf that `calibration.solve` has to find is still unset.
   """
+  if privacy.mechanism not in _MECHANISMS:
+    raise validate.error(
+      'privacy.mechanism',
+      expected='one of ' + ', '.join(_MECHANISMS) + ', which can be priced',
+      found=privacy.mechanism,
+    )
+  unpriced = {
+    'privacy.noise_cohort_size': privacy.noise_cohort_size,
+    'privacy.example_noise_multiplier': privacy.example_noise_multiplier,
+  }
+  for flag, value in unpriced.items():
+    if value is not None:
+      raise validate.error(
+        flag, expected='no value: it cannot be priced yet', found=value
+      )
   return _MECHANISMS[privacy.mechanism](privacy, cohort)
 
 
@@ -235,9 +250,45 @@ def _gaussian(privacy: config.Privacy, cohort: config.Cohort) -> Guarantee:
   )
 
 
+def _gaussian_adaptive(
+  privacy: config.Privacy, cohort: config.Cohort
+) -> Guarantee:
+  """Returns the guarantee of two releases that share `noise_multiplier`.
+
+  Andrew, Thakkar, McMahan, Ramaswamy, "Differentially private learning with
+  adaptive clipping", NeurIPS 2021 (arXiv:1905.03871), Theorem 1. The count is
+  of indicators minus one half, so one client moves it by one half.
+  """
+  whole = _gaussian(privacy, cohort)
+  z, count = privacy.noise_multiplier, privacy.clipped_count_stddev
+  if z and 2 * count <= z:
+    raise validate.error(
+      'privacy.clipped_count_stddev',
+      expected=f'above noise_multiplier / 2 = {z / 2:g}',
+      found=count,
+    )
+  for_sum = (z**-2 - (2 * count) ** -2) ** -0.5 if z else 0.0
+  releases = (
+    Release(
+      name='model_update',
+      clip_norm=privacy.clip_norm,
+      noise_multiplier=for_sum,
+    ),
+    Release(name='unclipped_count', clip_norm=0.5, noise_multiplier=2 * count),
+  )
+  return dataclasses.replace(
+    whole,
+    releases=releases,
+    bounds=_user_bounds(
+      whole.relation, cohort, releases, population=privacy.population
+    ),
+  )
+
+
 _MECHANISMS = {
   config.Mechanism.NONE: _none,
   config.Mechanism.GAUSSIAN: _gaussian,
+  config.Mechanism.GAUSSIAN_ADAPTIVE: _gaussian_adaptive,
 }
 
 

@@ -1,0 +1,180 @@
+"""Whole runs that take a second or two, and how to interrupt and compare them.
+
+Two runs are the same if rows, weights and server state agree to TOLERANCE:
+TensorFlow may add up floats in another order.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import csv
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tff_pipeline import config
+from tff_pipeline import experiment
+from tff_pipeline.outputs import checkpoints
+from tff_pipeline.privacy import noise_key as noise_keys
+
+ROUNDS = 6
+TIMINGS = {'round_seconds', 'clients_per_second', 'rss_mb'}
+TOLERANCE = 1e-5
+
+
+def build(**changes: Any) -> config.Experiment:
+  """Returns a small private experiment, with these leaves of its own."""
+  whole = config.Experiment(
+    task=config.Task(
+      name='digits', model='softmax_regression', partition='iid', clients=60
+    ),
+    cohort=config.poisson(6),
+    client=config.Client(batch_size=10, learning_rate=0.2),
+    server=config.Server(learning_rate=1.0, momentum=0.5),
+    privacy=config.gaussian(
+      noise_multiplier=1.0,
+      clip_norm=0.5,
+      delta=1e-3,
+      population=60,
+      noise_seed=7,
+    ),
+    rounds=ROUNDS,
+    evaluate_every=2,
+    checkpoint_every=2,
+    engine='in_process',
+  )
+  return dataclasses.replace(whole, **changes)
+
+
+def privacy(**changes: Any) -> config.Privacy:
+  """Returns the privacy of `build()` with some leaves of its own."""
+  return dataclasses.replace(build().privacy, **changes)
+
+
+_parts: dict[str, experiment.Parts] = {}
+
+
+@contextlib.contextmanager
+def cached_parts() -> Iterator[None]:
+  """Builds equal models and processes once: that is most of a small run."""
+  original = experiment.build
+
+  def cached(
+    wanted: config.Experiment, *, noise_key: noise_keys.NoiseKey
+  ) -> experiment.Parts:
+    leaves = config.to_dict(wanted)
+    for name in ('rounds', 'evaluate_every', 'checkpoint_every'):
+      leaves.pop(name)
+    key = json.dumps([leaves, noise_key], sort_keys=True)
+    if key not in _parts:
+      _parts[key] = original(wanted, noise_key=noise_key)
+    return _parts[key]
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(experiment, 'build', cached)
+    yield
+
+
+class Crash(Exception):
+  """Ends a run as abruptly as an exception can."""
+
+
+@contextlib.contextmanager
+def crash_in(round_num: int, *, trained: bool = False) -> Iterator[None]:
+  """Crashes runs in this round, before or after its training."""
+  original = experiment._train
+
+  def train(engine, state, current, clients):
+    if current != round_num:
+      return original(engine, state, current, clients)
+    if trained:
+      original(engine, state, current, clients)
+    raise Crash
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(experiment, '_train', train)
+    yield
+
+
+def crashed(
+  wanted: config.Experiment, folder: pathlib.Path, *, in_round: int
+) -> None:
+  """Leaves `folder` as a crash in a round does."""
+  with crash_in(in_round), pytest.raises(Crash):
+    experiment.run(wanted, folder)
+
+
+def rows(folder: pathlib.Path) -> list[dict[str, str]]:
+  """Returns the rows of metrics.csv, as text, without timings."""
+  with open(folder / 'metrics.csv', encoding='utf-8') as file:
+    return [
+      {name: value for name, value in row.items() if name not in TIMINGS}
+      for row in csv.DictReader(file)
+    ]
+
+
+def ledger(folder: pathlib.Path) -> list[tuple[int, int, str]]:
+  """Returns (round, attempt, fingerprint) of each line of the ledger."""
+  lines = (folder / 'ledger').read_text(encoding='utf-8').splitlines()
+  return [tuple(json.loads(line).values()) for line in lines]
+
+
+def weights(folder: pathlib.Path) -> list[np.ndarray]:
+  """Returns the weights of the saved model."""
+  model = tf.keras.models.load_model(folder / 'model')
+  return [variable.numpy() for variable in model.trainable_variables]
+
+
+def state(folder: pathlib.Path, wanted: config.Experiment) -> list[Any]:
+  """Returns round and flat server state of the newest checkpoint."""
+  key = noise_keys.from_seed(wanted.privacy.noise_seed)
+  with experiment.build(wanted, noise_key=key).engine as engine:
+    structure = engine.initialize()
+  found, round_num = checkpoints.Checkpoints(
+    folder / 'checkpoints', warn=pytest.fail
+  ).restore(structure)
+  return [round_num, *tf.nest.flatten(found)]
+
+
+def assert_same(
+  one: pathlib.Path, other: pathlib.Path, wanted: config.Experiment
+) -> None:
+  """Asserts that two finished runs differ in timings and attempts alone."""
+  assert_same_rows(rows(one), rows(other))
+  _assert_close(weights(one), weights(other))
+  _assert_close(state(one, wanted), state(other, wanted))
+  ours, theirs = (
+    json.loads((folder / 'privacy.json').read_text()) for folder in (one, other)
+  )
+  for statement in (ours, theirs):
+    statement.pop('attempts_replayed')
+  assert ours == theirs
+
+
+def assert_same_rows(
+  ours: list[dict[str, str]], theirs: list[dict[str, str]]
+) -> None:
+  """Asserts that rows agree to TOLERANCE."""
+  assert [list(row) for row in ours] == [list(row) for row in theirs]
+  _assert_close(
+    [float(value) for row in ours for value in row.values()],
+    [float(value) for row in theirs for value in row.values()],
+  )
+
+
+def _assert_close(ours: list[Any], theirs: list[Any]) -> None:
+  for a, b in zip(ours, theirs, strict=True):
+    np.testing.assert_allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def snapshot(folder: pathlib.Path) -> dict[pathlib.Path, tuple[int, bytes]]:
+  """Returns what is in a folder, and when it was last written."""
+  return {
+    path: (path.stat().st_mtime_ns, path.read_bytes())
+    for path in sorted(folder.rglob('*'))
+    if path.is_file()
+  }
