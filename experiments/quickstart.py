@@ -5,7 +5,7 @@ Paper:    McMahan, Ramage, Talwar, Zhang. Learning Differentially Private
 Differs:  1,437 digits dealt to 360 clients, a small network, 40 rounds.
 Run:      python -m experiments.train --experiment=quickstart
           --output_dir=runs/quickstart
-Takes:    to be measured
+Takes:    About 20 seconds on 2 CPU cores, start-up included.
 """
 
 from tff_pipeline import config as c

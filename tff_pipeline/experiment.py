@@ -114,6 +114,13 @@ def run(
       until then is safe.
   """
   tasks.check(experiment.task)
+  if experiment.algorithm.name is config.AlgorithmName.CENTRALIZED:
+    raise validate.error(
+      'algorithm.name',
+      expected=f'{config.AlgorithmName.FED_AVG}: centralized training is not '
+      'priced yet, so it is a library part only (algorithms/centralized.py)',
+      found=experiment.algorithm.name,
+    )
   if max_epsilon is not None:
     validate.check_number('max_epsilon', max_epsilon, above=0.0)
   with run_directory.RunDirectory(output_dir) as directory:
