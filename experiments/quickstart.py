@@ -5,7 +5,8 @@ Paper:    McMahan, Ramage, Talwar, Zhang. Learning Differentially Private
 Differs:  1,437 digits dealt to 360 clients, a small network, 40 rounds.
 Run:      python -m experiments.train --experiment=quickstart
           --output_dir=runs/quickstart
-Takes:    About 20 seconds on 2 CPU cores, start-up included.
+Takes:    24 to 37 seconds in three runs, start-up included, on 2 CPU cores
+          that were busy with other work (2026-11-24).
 """
 
 from tff_pipeline import config as c
