@@ -169,14 +169,13 @@ def test_description_has_what_is_needed_to_believe_it(whole):
 def test_noise_key_is_drawn_kept_secret_and_decides_the_noise(
   tmp_path, monkeypatch
 ):
-  drawn = [noise_keys.draw() for _ in range(2)]
-  unused = list(drawn)
+  unused = list(small_runs.KEYS)
   monkeypatch.setattr(noise_keys, 'draw', lambda: unused.pop(0))
   unseeded = small_runs.build(
     rounds=1, privacy=small_runs.privacy(noise_seed=None)
   )
   folders = tmp_path / 'one', tmp_path / 'other'
-  for folder, key in zip(folders, drawn, strict=True):
+  for folder, key in zip(folders, small_runs.KEYS, strict=True):
     summary = experiment.run(unseeded, folder)
     assert summary['privacy']['simulation'] is None
     path = folder / 'noise_key'
@@ -256,7 +255,6 @@ def test_nothing_global_is_seeded_or_left_changed(tmp_path):
   def snapshot():
     kind, words, *rest = np.random.get_state()
     return (
-      random.getstate(),
       (kind, words.tolist(), *rest),
       context.global_seed(),
       tf.random.get_global_generator().state.numpy().tolist(),
@@ -265,10 +263,25 @@ def test_nothing_global_is_seeded_or_left_changed(tmp_path):
     )
 
   before = snapshot()
+  drawn = random.getstate()
   new = small_runs.build(rounds=1, seed=2)  # Builds and trains: not cached.
   experiment.run(new, tmp_path)
   assert snapshot() == before
-  assert before[2] is None
+  assert before[1] is None
+  # Temporary names are drawn from Python's generator, so it moves on, but by
+  # drawing alone.
+  assert _is_ahead(random.getstate(), drawn)
+
+
+def _is_ahead(state, earlier):
+  """Whether a generator gets from one state to another by a few draws."""
+  generator = random.Random()
+  generator.setstate(earlier)
+  for _ in range(10_000):
+    if generator.getstate() == state:
+      return True
+    generator.getrandbits(32)
+  return False
 
 
 def test_run_takes_no_other_arguments():
