@@ -3,7 +3,8 @@
   python -m experiments.epsilon --experiment=quickstart
   python -m experiments.epsilon --run_dir=runs/quickstart
 
-The first prints epsilon by both accountants over the rounds. With
+The first prints epsilon by both accountants over the rounds, one table for
+each guarantee, under the relation that its heading says. With
 --privacy.target_epsilon it first solves for the noise, or for what
 --privacy.solve_for says. Without an experiment, the flags of cohort, privacy
 and rounds are enough.
@@ -26,17 +27,14 @@ from tff_pipeline import config_flags
 from tff_pipeline import validate
 
 if TYPE_CHECKING:
+  from tff_pipeline.privacy import accounting
   from tff_pipeline.privacy import calibration
 
 _ACCOUNTANTS = ('pld', 'rdp')
 
 # What an experiment must have, but its price does not depend on.
-_UNPRICED = {
-  'task.name': 'none',
-  'client.batch_size': 1,
-  'client.learning_rate': 1.0,
-  'server.learning_rate': 1.0,
-}
+_UNPRICED = {'task.name': 'none', 'client.learning_rate': 1.0}
+_UNPRICED_IF_FEDERATED = {'client.batch_size': 1, 'server.learning_rate': 1.0}
 
 
 def define_flags() -> None:
@@ -66,10 +64,7 @@ def main() -> int:
     )
   if run_dir is not None:
     return check_run(pathlib.Path(run_dir))
-  if named:
-    experiment = cli.read_experiment()
-  else:
-    experiment = config_flags.apply(None, _UNPRICED | given)
+  experiment = cli.read_experiment() if named else priced_alone(given)
   accountant = flags.FLAGS['accountant'].value
   print_price(
     experiment, _ACCOUNTANTS if accountant == 'both' else (accountant,)
@@ -77,29 +72,47 @@ def main() -> int:
   return 0
 
 
+def priced_alone(given: Mapping[str, Any]) -> config.Experiment:
+  """Returns an experiment with these leaves, as far as its price goes."""
+  filled = _UNPRICED
+  if given.get('algorithm.name') != config.AlgorithmName.CENTRALIZED:
+    filled = filled | _UNPRICED_IF_FEDERATED
+  return config_flags.apply(None, filled | given)
+
+
 def print_price(
   experiment: config.Experiment, accountants: tuple[str, ...]
 ) -> None:
   """Prints epsilon over the rounds, and the guarantee in one sentence."""
+  from tff_pipeline.privacy import guarantees
   from tff_pipeline.privacy import statement
 
   solution = _solve(experiment)
   if solution is not None:
+    extrapolated = experiment.privacy.noise_cohort_size is not None
     print(
       f'Solved --privacy.target_epsilon={solution.target_epsilon:g}: '
       f'--{solution.leaf}={solution.value} spends '
       f'{statement.shown(solution.price.epsilon)} '
-      f'({solution.price.accountant.upper()}).\n'
+      f'({solution.price.accountant.upper()}'
+      + (', extrapolated' if extrapolated else '')
+      + ').\n'
     )
     experiment = config.with_solution(experiment, solution.leaf, solution.value)
-  print(_table(experiment, accountants), '\n')
+  terms = config.terms(experiment)
   derived = statement.build(
-    experiment.privacy,
-    experiment.cohort,
-    counts=experiment.rounds,
-    accountants_used=accountants,
+    terms, released=experiment.rounds, accountants_used=accountants
   )
-  print(derived['sentence'])
+  guaranteed = guarantees.build(terms)
+  for name, one in {'': guaranteed, **guaranteed.also}.items():
+    part = derived[name] if name else derived
+    table = _table(
+      one,
+      rounds=experiment.rounds,
+      delta=experiment.privacy.delta,
+      accountants=accountants,
+    )
+    print(f'{_heading(name, part)}\n{table}\n\n{part["sentence"]}\n')
 
 
 def check_run(run_dir: pathlib.Path) -> int:
@@ -113,13 +126,13 @@ def check_run(run_dir: pathlib.Path) -> int:
 
   started = ledger.Ledger.read(run_dir / 'ledger')
   derived = statement.build(
-    experiment.privacy,
-    experiment.cohort,
-    counts=started.release_counts(started.last_round),
+    config.terms(experiment),
+    released=started.release_counts(started.last_round),
     replays=started.replays(),
     solved=solved,
   )
-  print(derived['sentence'])
+  for part in (derived, *statement.nested(derived).values()):
+    print(part['sentence'])
   wrong = statement.differences(claimed, derived)
   if not wrong:
     print(f'{run_dir / "privacy.json"} agrees with config.json and ledger.')
@@ -138,28 +151,44 @@ def _solve(experiment: config.Experiment) -> 'calibration.Solution | None':
 
   if experiment.privacy.target_epsilon is None:
     return None
-  return calibration.solve(
-    experiment.privacy, experiment.cohort, rounds=experiment.rounds
-  )
+  return calibration.solve(config.terms(experiment), rounds=experiment.rounds)
 
 
-def _table(experiment: config.Experiment, accountants: tuple[str, ...]) -> str:
+def _heading(name: str, statement: Mapping[str, Any]) -> str:
+  """Returns what the figures of a table are about."""
+  if statement['unit'] is None:
+    return 'No differential privacy:'
+  heading = f'{statement["unit"].capitalize()}-level, {statement["relation"]}'
+  if name:
+    heading = f'{name}: {heading}'
+  if statement['clients'] is not None:
+    heading += ', the client that took part most often'
+  if statement['extrapolated']:
+    heading += ', extrapolated'
+  return heading + ':'
+
+
+def _table(
+  guaranteed: 'accounting.Guarantee',
+  *,
+  rounds: int,
+  delta: float | None,
+  accountants: tuple[str, ...],
+) -> str:
   """Returns epsilon at some rounds, one column for each accountant."""
   from tff_pipeline.privacy import accounting
   from tff_pipeline.privacy import statement
 
-  guaranteed = accounting.guarantee(experiment.privacy, experiment.cohort)
   lines = [
     '    rounds' + ''.join(f'  epsilon ({a.upper()})' for a in accountants)
   ]
-  rounds = experiment.rounds
   for milestone in sorted({max(1, rounds // 4), max(1, rounds // 2), rounds}):
     cells = [
       statement.shown(
         accounting.epsilon(
           guaranteed,
           milestone,
-          delta=experiment.privacy.delta,
+          delta=delta,
           accountant=accountant,
         )
       )

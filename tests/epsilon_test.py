@@ -49,7 +49,7 @@ def run(*arguments):
 def run_dir(tmp_path):
   """A run of 40 rounds whose target was solved and of which two repeated."""
   experiment = make(target_epsilon=3.0)
-  found = calibration.solve(experiment.privacy, experiment.cohort, rounds=40)
+  found = calibration.solve(config.terms(experiment), rounds=40)
   solved = {
     'leaf': found.leaf,
     'value': found.value,
@@ -67,9 +67,8 @@ def run_dir(tmp_path):
 def claim(run_dir, experiment, book, solved):
   filled = config.with_solution(experiment, solved['leaf'], solved['value'])
   built = statement.build(
-    filled.privacy,
-    filled.cohort,
-    counts=book.release_counts(40),
+    config.terms(filled),
+    released=book.release_counts(40),
     replays=book.replays(),
     solved=solved,
   )
@@ -83,7 +82,8 @@ def edit(path, **changes):
 def test_prices_by_both_accountants(capsys):
   epsilon.print_price(make(noise_multiplier=4.0), ('pld', 'rdp'))
   table, _, sentence = capsys.readouterr().out.partition('\n\n')
-  rows = [line.split() for line in table.splitlines()[1:]]
+  assert table.splitlines()[0] == 'User-level, add_or_remove_one:'
+  rows = [line.split() for line in table.splitlines()[2:]]
   assert [row[0] for row in rows] == ['10', '20', '40']
   assert rows[-1] == ['40', '7.52', '8.08']
   assert 'epsilon 7.52' in sentence
@@ -158,7 +158,7 @@ def test_command_line(run_dir):
     '--accountant=rdp',
   )
   assert priced.returncode == 0, priced.stderr
-  assert priced.stdout.splitlines()[3].split() == ['40', '8.08']
+  assert priced.stdout.splitlines()[4].split() == ['40', '8.08']
   assert 'PLD' not in priced.stdout
   edit(run_dir / 'privacy.json', epsilon=1.0)
   checked = run(f'--run_dir={run_dir}')
@@ -197,3 +197,125 @@ def test_help_is_fast_and_tensorflow_stays_out():
     'assert not heavy & sys.modules.keys()\n'
   )
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+MECHANISMS = {
+  'gaussian_adaptive': {
+    'target_quantile': 0.5,
+    'clip_learning_rate': 0.2,
+    'clipped_count_stddev': 9.0,
+  },
+  'local': {'example_noise_multiplier': 2.0, 'example_clip_norm': 1.0},
+  'dp_sgd': {},
+}
+
+
+@pytest.fixture(params=[*MECHANISMS, 'centralized'])
+def other_run(request, tmp_path):
+  """A run of another mechanism, replayed in part under another noise key."""
+  centralized = request.param == 'centralized'
+  mechanism = 'dp_sgd' if centralized else request.param
+  experiment = config.Experiment(
+    task=config.Task(name='digits'),
+    cohort=config.full() if centralized else config.fixed_size(12),
+    client=config.Client(batch_size=30, epochs=2, learning_rate=0.1),
+    server=config.Server(learning_rate=None if centralized else 1.0),
+    privacy=config.Privacy(
+      mechanism=mechanism,
+      noise_multiplier=4.0,
+      clip_norm=0.5,
+      delta=1e-5,
+      population=300,
+      **MECHANISMS[mechanism],
+    ),
+    algorithm=config.Algorithm(
+      name='centralized' if centralized else 'fed_avg',
+      batches='poisson' if centralized else None,
+    ),
+    rounds=12,
+    seed=5,
+  )
+  saved = {'format': 1, 'config': config.to_dict(experiment)}
+  (tmp_path / 'config.json').write_text(json.dumps(saved))
+  for key, rounds in (('abc', range(1, 9)), ('def', range(7, 13))):
+    book = ledger.Ledger.open(tmp_path / 'ledger', noise_key=key)
+    for round_num in rounds:
+      book.append(round_num)
+  built = statement.build(
+    config.terms(experiment),
+    released=book.release_counts(12),
+    replays=book.replays(),
+  )
+  assert built['rounds_by_noise_keys'] == {'1': 10, '2': 2}
+  (tmp_path / 'privacy.json').write_text(json.dumps(built, allow_nan=False))
+  return tmp_path
+
+
+def test_every_mechanism_is_derived_from_config_and_ledger(other_run, capsys):
+  assert epsilon.check_run(other_run) == 0
+  assert 'agrees with config.json and ledger' in capsys.readouterr().out
+  claimed = json.loads((other_run / 'privacy.json').read_text())
+  for name in ('', *statement.nested(claimed)):
+    smaller = json.loads(json.dumps(claimed))
+    (smaller[name] if name else smaller)['epsilon'] /= 2
+    (other_run / 'privacy.json').write_text(json.dumps(smaller))
+    assert epsilon.check_run(other_run) == 1
+    assert f'  {name or "epsilon"}: ' in capsys.readouterr().out
+
+
+def test_another_seed_is_noticed_where_clients_pay_for_what_they_did(
+  other_run, capsys
+):
+  saved = json.loads((other_run / 'config.json').read_text())
+  saved['config']['seed'] = 6
+  (other_run / 'config.json').write_text(json.dumps(saved))
+  mechanism = saved['config']['privacy']['mechanism']
+  federated = saved['config']['algorithm']['name'] == 'fed_avg'
+  depends = federated and mechanism in ('local', 'dp_sgd')
+  assert epsilon.check_run(other_run) == int(depends)
+  assert ('  clients: ' in capsys.readouterr().out) is depends
+
+
+def test_tables_of_different_relations_are_apart(capsys):
+  given = {
+    'cohort.sampling': 'poisson',
+    'cohort.clients_per_round': 20,
+    'privacy.mechanism': 'gaussian',
+    'privacy.noise_multiplier': 4.0,
+    'privacy.clip_norm': 1.0,
+    'privacy.delta': 1e-5,
+    'privacy.population': 1000,
+    'privacy.example_noise_multiplier': 3.0,
+    'privacy.example_clip_norm': 1.0,
+    'rounds': 10,
+  }
+  epsilon.print_price(epsilon.priced_alone(given), ('pld',))
+  headings = [
+    line for line in capsys.readouterr().out.splitlines() if line[-1:] == ':'
+  ]
+  assert headings == [
+    'User-level, add_or_remove_one:',
+    'example_level: Example-level, zero_out, the client that took part most '
+    'often:',
+  ]
+  del given['privacy.example_noise_multiplier']
+  del given['privacy.example_clip_norm']
+  del given['privacy.noise_multiplier']
+  extra = {'privacy.noise_cohort_size': 200, 'privacy.target_epsilon': 2.0}
+  epsilon.print_price(epsilon.priced_alone(given | extra), ('pld',))
+  out = capsys.readouterr().out
+  assert 'spends 2 (PLD, extrapolated)' in out
+  assert 'User-level, add_or_remove_one, extrapolated:' in out
+  assert 'as_run: User-level, add_or_remove_one:' in out
+
+
+def test_a_centralized_price_needs_its_batch():
+  given = {
+    'algorithm.name': 'centralized',
+    'algorithm.batches': 'poisson',
+    'cohort.sampling': 'full',
+    'privacy.mechanism': 'none',
+    'rounds': 10,
+  }
+  with pytest.raises(validate.UsageError, match='--client.batch_size'):
+    epsilon.priced_alone(given)

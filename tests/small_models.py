@@ -2,6 +2,7 @@
 
 import collections
 from collections.abc import Callable, Sequence
+import functools
 from typing import Any
 
 import numpy as np
@@ -82,10 +83,11 @@ def loss() -> tf.keras.losses.Loss:
   return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
+@functools.cache
 def build(
   factory: Callable[[], tf.keras.Model], seed: int = 0
 ) -> tff.learning.models.FunctionalModel:
-  """Returns the functional form of a fresh model."""
+  """Returns the functional form; built once, for it has no state."""
   model = functional.keras_model(factory, seed=seed)
   return functional.build(
     model,

@@ -29,6 +29,7 @@ from tff_pipeline import validate
 from tff_pipeline.outputs import run_directory
 from tff_pipeline.privacy import accounting
 from tff_pipeline.privacy import calibration
+from tff_pipeline.privacy import guarantees
 from tff_pipeline.privacy import ledger as ledgers
 from tff_pipeline.privacy import noise_key as noise_keys
 from tff_pipeline.privacy import statement as statements
@@ -55,6 +56,7 @@ _PACKAGES = (
 )
 FINISHED = 'finished'
 AT_MAX_EPSILON = 'stopped at max_epsilon'
+_NOTHING = ledgers.Releases(0)
 
 
 class Interrupted(Exception):
@@ -117,8 +119,8 @@ def run(
   if experiment.algorithm.name is config.AlgorithmName.CENTRALIZED:
     raise validate.error(
       'algorithm.name',
-      expected=f'{config.AlgorithmName.FED_AVG}: centralized training is not '
-      'priced yet, so it is a library part only (algorithms/centralized.py)',
+      expected=f'{config.AlgorithmName.FED_AVG}: centralized training can be '
+      'priced, but is a library part only so far (algorithms/centralized.py)',
       found=experiment.algorithm.name,
     )
   if max_epsilon is not None:
@@ -130,9 +132,9 @@ def run(
       _log.info('%s is finished already; nothing was changed.', output_dir)
       return finished
     solved, solution = _solve(experiment, directory.record)
-    guaranteed = accounting.guarantee(solved.privacy, solved.cohort)
+    guaranteed = guarantees.build(config.terms(solved))
     if directory.record is None:
-      _last_round(solved, guaranteed, max_epsilon=max_epsilon, started={})
+      _last_round(solved, guaranteed, max_epsilon=max_epsilon)
     key = _planned_noise_key(solved.privacy, directory.path)
     parts = build(solved, noise_key=key)
     with _failures(directory.path):
@@ -164,9 +166,12 @@ def describe(
   if privacy['unit'] is None:
     lines['epsilon'] = 'infinite'
     lines['protects'] = 'nobody'
+  if privacy['extrapolated']:
+    lines['epsilon'] += ', extrapolated to larger cohorts'
+  also = [part['sentence'] for part in statements.nested(privacy).values()]
   width = max(map(len, lines)) + 2
   table = [f'{name + ":":<{width}}{text}' for name, text in lines.items()]
-  return '\n'.join(['', *table, '', privacy['sentence']])
+  return '\n'.join(['', *table, '', privacy['sentence'], *also])
 
 
 def smoke_round() -> None:
@@ -206,7 +211,7 @@ def build(
   from tff_pipeline.privacy import mechanisms
 
   task = tasks.build(experiment.task, seed=experiment.seed)
-  _check_population(experiment.privacy, task.train.num_clients)
+  _check_data(experiment.privacy, task.train.client_sizes)
   model = functional.build(
     functional.keras_model(task.model_factory, seed=experiment.seed),
     loss=task.loss_factory(),
@@ -214,10 +219,8 @@ def build(
     input_spec=task.input_spec,
   )
   mechanism = mechanisms.build(
-    experiment.privacy,
-    experiment.cohort,
+    config.terms(experiment),
     population=task.train.num_clients,
-    seed=experiment.seed,
     noise_key=noise_key,
   )
   client = experiment.client
@@ -252,14 +255,22 @@ def build(
   )
 
 
-def _check_population(privacy: config.Privacy, clients: int) -> None:
-  if privacy.population not in (None, clients):
+def _check_data(privacy: config.Privacy, client_sizes: np.ndarray) -> None:
+  """Refuses data that the guarantee does not fit."""
+  clients = len(client_sizes)
+  extrapolated = privacy.noise_cohort_size is not None
+  if not extrapolated and privacy.population not in (None, clients):
     raise validate.error(
       'privacy.population',
       expected=f'{clients}, the number of clients in the data',
       found=privacy.population,
       remedy='Epsilon depends on the real population',
     )
+  if (
+    privacy.mechanism is config.Mechanism.DP_SGD
+    or privacy.example_noise_multiplier is not None
+  ):
+    guarantees.check_example_delta(privacy.delta, client_sizes)
 
 
 def _finished_summary(
@@ -283,7 +294,7 @@ def _solve(
   else:
     _log.info('Solving for epsilon %s ...', experiment.privacy.target_epsilon)
     found = calibration.solve(
-      experiment.privacy, experiment.cohort, rounds=experiment.rounds
+      config.terms(experiment), rounds=experiment.rounds
     )
     solution = {
       'leaf': found.leaf,
@@ -299,7 +310,7 @@ def _last_round(
   guaranteed: accounting.Guarantee,
   *,
   max_epsilon: float | None,
-  started: Mapping[int, int],
+  started: ledgers.Releases = _NOTHING,
 ) -> int:
   """Returns the last round that a run may have.
 
@@ -307,7 +318,7 @@ def _last_round(
     experiment: The config with nothing left to solve.
     guaranteed: Its guarantee.
     max_epsilon: Largest epsilon, if there is a limit.
-    started: What the ledger counts for the rounds that have started.
+    started: What the rounds that have started will have released.
 
   Raises:
     UsageError: If these rounds, or the first one, already exceed the limit.
@@ -321,12 +332,12 @@ def _last_round(
     limit=experiment.rounds,
     recorded=started,
   )
-  least = max(1, sum(started.values()))
+  least = max(1, started.rounds)
   if last < least:
     raise validate.error(
       'max_epsilon',
       expected=f'at least the epsilon of round {least}'
-      + (', which has started before' if started else ''),
+      + (', which has started before' if started.rounds else ''),
       found=max_epsilon,
       remedy='Raise it',
     )
@@ -348,7 +359,7 @@ def _planned_noise_key(
   try:
     return noise_keys.from_text(path.read_text(encoding='utf-8'))
   except FileNotFoundError:
-    if privacy.noise_multiplier and any((folder / 'checkpoints').glob('*')):
+    if _is_noised(privacy) and any((folder / 'checkpoints').glob('*')):
       raise validate.error(
         'output_dir',
         expected=f'the noise key that {folder} was started with',
@@ -365,10 +376,15 @@ def _planned_noise_key(
 def _keep_noise_key(
   privacy: config.Privacy, key: noise_keys.NoiseKey, folder: pathlib.Path
 ) -> None:
-  if privacy.noise_multiplier and privacy.noise_seed is None:
+  if _is_noised(privacy) and privacy.noise_seed is None:
     path = folder / _NOISE_KEY
     if not path.exists():
       run_directory.write_text(path, noise_keys.to_text(key), mode=0o600)
+
+
+def _is_noised(privacy: config.Privacy) -> bool:
+  """Returns whether anything in a run follows its noise key."""
+  return bool(privacy.noise_multiplier or privacy.example_noise_multiplier)
 
 
 def _record(
@@ -467,7 +483,7 @@ class _Session:
     self._solution = solution
     self._folder = folder
     self._delta = experiment.privacy.delta
-    private = bool(experiment.privacy.noise_multiplier)
+    private = _is_noised(experiment.privacy)
     self._key = noise_keys.fingerprint(key) if private else ledgers.NO_NOISE
     self._ledger = ledgers.Ledger.open(folder / _LEDGER, noise_key=self._key)
     self._checkpoints = checkpoints.Checkpoints(
@@ -559,16 +575,16 @@ class _Session:
       )
 
   def _price(self, round_num: int, evaluated: bool) -> dict[str, float]:
-    counts = self._ledger.release_counts(round_num)
+    released = self._ledger.release_counts(round_num)
     guarantee = self._parts.mechanism.guarantee
     return {
       'epsilon': accounting.headline(
-        guarantee, counts, delta=self._delta
+        guarantee, released, delta=self._delta
       ).epsilon
       if evaluated
       else math.nan,
       'epsilon_rdp': accounting.epsilon(
-        guarantee, counts, delta=self._delta, accountant='rdp'
+        guarantee, released, delta=self._delta, accountant='rdp'
       ),
     }
 
@@ -594,9 +610,8 @@ class _Session:
 
   def _statement(self, last: int) -> dict[str, Any]:
     return statements.build(
-      self._experiment.privacy,
-      self._experiment.cohort,
-      counts=self._ledger.release_counts(last),
+      config.terms(self._experiment),
+      released=self._ledger.release_counts(last),
       replays=self._ledger.replays(),
       solved=self._solution,
     )

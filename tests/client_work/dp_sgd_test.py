@@ -103,8 +103,8 @@ def either_way(request, monkeypatch):
   monkeypatch.setattr(dp_sgd, '_vectorizes', lambda model: request.param)
 
 
-@pytest.mark.parametrize('clip_norm', [1e-3, 0.5])
-def test_one_example_never_exceeds_the_clip_norm(either_way, clip_norm):
+def test_one_example_never_exceeds_the_clip_norm(either_way):
+  clip_norm = 0.05
   model = small_models.build(small_models.conv)
   x, y = small_models.examples(model, 20)
   step = _OneStep(model, _gradient(model, batch_size=1, clip_norm=clip_norm))
@@ -116,22 +116,23 @@ def test_one_example_never_exceeds_the_clip_norm(either_way, clip_norm):
       assert norm == pytest.approx(clip_norm, rel=1e-5)
 
 
-@pytest.mark.parametrize('bad', [np.inf, np.nan, 1e30])
-def test_example_that_is_not_finite_counts_as_zero(either_way, bad):
+def test_example_that_is_not_finite_counts_as_zero(either_way):
   model = small_models.build(small_models.dense)
   x, y = small_models.examples(model, 6)
   step = _OneStep(model, _gradient(model, clip_norm=0.1))
   expected = step(x[[0, 1, 3, 5]], y[[0, 1, 3, 5]])
-  x[[2, 4]] = bad
-  found = step(x, y)
-  np.testing.assert_allclose(
-    _flat(found['value']), _flat(expected['value']), atol=1e-7
-  )
-  assert found['counts']['rejected_examples'] == 2
-  assert (
-    found['counts']['clipped_examples']
-    == expected['counts']['clipped_examples']
-  )
+  clipped = expected['counts']['clipped_examples']
+  # The last one is finite, with a gradient whose squares are not.
+  for bad in (np.inf, np.nan, 1e30):
+    x[[2, 4]] = bad
+    found = step(x, y)
+    np.testing.assert_allclose(
+      _flat(found['value']), _flat(expected['value']), atol=1e-7
+    )
+    assert found['counts'] == {
+      'clipped_examples': clipped,
+      'rejected_examples': 2,
+    }
 
 
 def test_nothing_is_left_of_a_batch_without_finite_examples(either_way):
@@ -184,10 +185,10 @@ _OPTIMIZERS = {
 @pytest.mark.parametrize(
   'factory, optimizer',
   [
-    (small_models.dense, 'sgd'),
-    (small_models.embedding, 'momentum'),
-    (small_models.conv, 'adam'),
-    (small_models.lstm, 'sgd'),
+    (small_models.dense, 'momentum'),
+    pytest.param(small_models.conv, 'adam', marks=pytest.mark.slow),
+    pytest.param(small_models.embedding, 'adam', marks=pytest.mark.slow),
+    pytest.param(small_models.lstm, 'sgd', marks=pytest.mark.slow),
   ],
 )
 def test_without_noise_and_clipping_it_is_plain_training(factory, optimizer):

@@ -57,7 +57,11 @@ _STOCK = {
   'factory, weighting',
   [
     (small_models.dense, config.Weighting.UNIFORM),
-    (small_models.dense, config.Weighting.NUM_EXAMPLES),
+    pytest.param(
+      small_models.dense,
+      config.Weighting.NUM_EXAMPLES,
+      marks=pytest.mark.slow,
+    ),
     (small_models.conv, config.Weighting.NUM_EXAMPLES),
     (small_models.embedding, config.Weighting.UNIFORM),
     (small_models.lstm, config.Weighting.NUM_EXAMPLES),

@@ -3,6 +3,7 @@
 import collections
 import os
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -41,14 +42,19 @@ def _assert_is(state, round_num):
     np.testing.assert_array_equal(a, b)
 
 
-@pytest.fixture
-def folder(tmp_path):
-  """A folder with the checkpoints of rounds 2, 4 and 6."""
-  folder = tmp_path / 'checkpoints'
+@pytest.fixture(scope='module')
+def original(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('original')
   store = _open(folder)
   for round_num in (2, 4, 6):
     store.save(_state(round_num), round_num)
   return folder
+
+
+@pytest.fixture
+def folder(original, tmp_path):
+  """A folder with the checkpoints of rounds 2, 4 and 6."""
+  return shutil.copytree(original, tmp_path / 'checkpoints')
 
 
 def test_new_store_gives_the_initial_state(tmp_path):

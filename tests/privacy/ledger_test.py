@@ -10,6 +10,8 @@ import pytest
 from tff_pipeline import validate
 from tff_pipeline.privacy import ledger as ledgers
 
+Releases = ledgers.Releases
+
 
 def lines(path):
   return [json.loads(line) for line in path.read_text().splitlines()]
@@ -150,7 +152,7 @@ def test_replays_under_the_same_key_are_one_release(path):
   write(path, (1, 'abc'), (2, 'abc'), (2, 'abc'), (2, 'abc'), (3, 'abc'))
   ledger = ledgers.Ledger.read(path)
   assert ledger.replays() == {2: 2}
-  assert ledger.release_counts(3) == {1: 3}
+  assert ledger.release_counts(3) == Releases(3)
 
 
 def test_replays_under_other_keys_are_counted(path):
@@ -158,22 +160,36 @@ def test_replays_under_other_keys_are_counted(path):
   write(path, (3, 'c'), (4, 'c'))
   ledger = ledgers.Ledger.read(path)
   assert ledger.replays() == {2: 1, 3: 3}
-  assert ledger.release_counts(4) == {1: 2, 2: 1, 3: 1}
-  assert ledger.release_counts(2) == {1: 1, 2: 1}
-  assert ledger.release_counts(1) == {1: 1}
-  assert ledger.release_counts(0) == {}
+  assert ledger.release_counts(4) == Releases(4, {2: 2, 3: 3})
+  assert ledger.release_counts(2) == Releases(2, {2: 2})
+  assert ledger.release_counts(1) == Releases(1)
+  assert ledger.release_counts(0) == Releases(0)
+
+
+def test_releases_by_keys():
+  assert Releases(0).by_keys() == {}
+  assert Releases(40).by_keys() == {1: 40}
+  assert Releases(3, {1: 2, 2: 5, 3: 2}).by_keys() == {2: 2, 5: 1}
+
+
+@pytest.mark.parametrize(
+  'rounds, repeated', [(-1, {}), (3, {4: 2}), (3, {0: 2}), (3, {2: 1})]
+)
+def test_impossible_releases(rounds, repeated):
+  with pytest.raises(ValueError, match='not what'):
+    Releases(rounds, repeated)
 
 
 def test_counts_after_resume(path):
   write(path, (1, 'a'), (2, 'a'), (3, 'a'))
   same = ledgers.Ledger.open(path, noise_key='a')
-  assert same.counts_after_resume(1) == {1: 3}
+  assert same.counts_after_resume(1) == Releases(3)
   other = ledgers.Ledger.open(path, noise_key='b')
-  assert other.counts_after_resume(1) == {1: 1, 2: 2}
+  assert other.counts_after_resume(1) == Releases(3, {2: 2, 3: 2})
   other.append(2)
   other.append(3)
-  assert other.release_counts(3) == {1: 1, 2: 2}
-  assert other.counts_after_resume(3) == {1: 1, 2: 2}
+  assert other.release_counts(3) == Releases(3, {2: 2, 3: 2})
+  assert other.counts_after_resume(3) == Releases(3, {2: 2, 3: 2})
 
 
 def test_reading_needs_a_file_and_does_not_write(path):

@@ -4,7 +4,7 @@ Every search ends on a value that was priced by the headline accountant and
 found to be within the target, so a solution never exceeds it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import dataclasses
 import functools
 import math
@@ -13,6 +13,8 @@ from typing import Any
 from tff_pipeline import config
 from tff_pipeline import validate
 from tff_pipeline.privacy import accounting
+from tff_pipeline.privacy import guarantees
+from tff_pipeline.privacy import ledger
 
 MOST_ROUNDS = 1_000_000
 """No search looks beyond this many rounds."""
@@ -20,6 +22,8 @@ MOST_ROUNDS = 1_000_000
 # A solved noise multiplier spends at least this share of the target epsilon.
 _SPENT = 0.999
 _LARGEST_NOISE = 1e6
+# Reached only if nobody ever takes part.
+_SMALLEST_NOISE = 1e-9
 _STEPS = 100
 
 
@@ -40,30 +44,30 @@ class Solution:
   price: accounting.Price
 
 
-def solve(
-  privacy: config.Privacy, cohort: config.Cohort, *, rounds: int | None
-) -> Solution:
+def solve(terms: config.Terms, *, rounds: int | None) -> Solution:
   """Solves `privacy.solve_for` so that `privacy.target_epsilon` is kept.
+
+  Where a run has more than one guarantee, the target is that of the first.
 
   Noise multipliers are the smallest up to a thousandth of the target, rounded
   up to five digits; rounds and clients per round are the largest (from 10,000
   on, up to a ten-thousandth).
 
   Args:
-    privacy: With a target epsilon.
-    cohort: Its size is unset if that is what is solved for.
+    terms: With a target epsilon. What is solved for is unset.
     rounds: Number of rounds; `None` if that is what is solved for.
 
   Raises:
-    UsageError: If no value keeps the target.
+    UsageError: If no value keeps the target, or the leaf cannot be solved for
+      with this mechanism.
   """
-  wanted = privacy.solve_for or config.SolveFor.NOISE_MULTIPLIER
+  wanted = terms.privacy.solve_for or config.SolveFor.NOISE_MULTIPLIER
   solvers = {
     config.SolveFor.NOISE_MULTIPLIER: _solve_noise,
     config.SolveFor.ROUNDS: _solve_rounds,
     config.SolveFor.CLIENTS_PER_ROUND: _solve_cohort,
   }
-  return solvers[wanted](privacy, cohort, rounds)
+  return solvers[wanted](terms, rounds)
 
 
 def max_rounds(
@@ -72,52 +76,50 @@ def max_rounds(
   delta: float | None,
   epsilon: float,
   limit: int = MOST_ROUNDS,
-  recorded: Mapping[int, int] | None = None,
+  recorded: ledger.Releases | None = None,
 ) -> int:
   """Returns the last round that may run without exceeding epsilon.
 
   Args:
-    guaranteed: From `accounting.guarantee`.
+    guaranteed: From `guarantees.build`.
     delta: In (0, 1); `None` only without a mechanism.
     epsilon: Largest headline epsilon.
     limit: The largest answer of interest, such as the planned rounds.
-    recorded: What the ledger counted so far. Rounds after it are taken to be
+    recorded: What the ledger recorded so far. Rounds after it are taken to be
       released once.
 
   Returns:
     The number of rounds in total, at most `limit`; from 10,000 on, possibly a
     ten-thousandth too small. If what is recorded alone exceeds epsilon: 0.
   """
-  before = accounting.round_counts(recorded or {})
-  done = sum(before.values())
+  recorded = recorded or ledger.Releases(0)
+  done = recorded.rounds
 
   def price(rounds: int) -> float:
-    counts = before | {1: before.get(1, 0) + rounds - done}
-    return accounting.headline(guaranteed, counts, delta=delta).epsilon
+    released = dataclasses.replace(recorded, rounds=rounds)
+    return accounting.headline(guaranteed, released, delta=delta).epsilon
 
   if price(done) > epsilon:
     return 0
   return _largest(price, epsilon, first=done, limit=max(done, limit))
 
 
-def _solve_noise(
-  privacy: config.Privacy, cohort: config.Cohort, rounds: int | None
-) -> Solution:
+def _solve_noise(terms: config.Terms, rounds: int | None) -> Solution:
   def price(noise: float) -> accounting.Price:
-    filled = _fill(privacy, noise_multiplier=noise)
-    return _price(filled, cohort, rounds)
+    return _price(_fill(terms, noise_multiplier=noise), rounds)
 
-  target = privacy.target_epsilon
-  noise = _smallest(lambda z: price(z).epsilon, target)
+  target = terms.privacy.target_epsilon
+  limit, remedy = _noise_limit(terms.privacy)
+  noise = _smallest(lambda z: price(z).epsilon, target, limit=limit)
   if noise is None:
     raise validate.error(
       'privacy.target_epsilon',
-      expected=f'a target that noise multipliers up to {_LARGEST_NOISE:g} keep',
+      expected=f'a target that noise multipliers up to {limit:g} keep',
       found=target,
-      remedy='Raise it, lower --rounds, or sample fewer clients',
+      remedy=f'Raise it, lower --rounds, or {remedy}',
     )
   rounded = _round_up(noise)
-  if price(rounded).epsilon <= target:
+  if rounded <= limit and price(rounded).epsilon <= target:
     noise = rounded
   return Solution(
     leaf='privacy.noise_multiplier',
@@ -127,12 +129,20 @@ def _solve_noise(
   )
 
 
-def _solve_rounds(
-  privacy: config.Privacy, cohort: config.Cohort, rounds: int | None
-) -> Solution:
+def _noise_limit(privacy: config.Privacy) -> tuple[float, str]:
+  """Returns the largest noise multiplier to look at, and how to raise it."""
+  if privacy.mechanism is config.Mechanism.GAUSSIAN_ADAPTIVE:
+    # The count's own noise bounds that of sum and count together.
+    limit = 2 * privacy.clipped_count_stddev * (1 - 1e-6)
+    return limit, 'raise --privacy.clipped_count_stddev'
+  return _LARGEST_NOISE, 'sample fewer clients'
+
+
+def _solve_rounds(terms: config.Terms, rounds: int | None) -> Solution:
   del rounds
+  privacy = terms.privacy
   target = privacy.target_epsilon
-  guaranteed = accounting.guarantee(_fill(privacy), cohort)
+  guaranteed = guarantees.build(_fill(terms))
   found = max_rounds(guaranteed, delta=privacy.delta, epsilon=target)
   if found == 0:
     raise validate.error(
@@ -156,14 +166,15 @@ def _solve_rounds(
   )
 
 
-def _solve_cohort(
-  privacy: config.Privacy, cohort: config.Cohort, rounds: int | None
-) -> Solution:
+def _solve_cohort(terms: config.Terms, rounds: int | None) -> Solution:
+  privacy = terms.privacy
   target = privacy.target_epsilon
+  _check_cohort_is_priced(privacy)
 
   def price(size: int) -> accounting.Price:
-    filled = dataclasses.replace(cohort, clients_per_round=size)
-    return _price(_fill(privacy), filled, rounds)
+    cohort = dataclasses.replace(terms.cohort, clients_per_round=size)
+    filled = dataclasses.replace(_fill(terms), cohort=cohort)
+    return _price(filled, rounds)
 
   if price(1).epsilon > target:
     raise validate.error(
@@ -184,40 +195,64 @@ def _solve_cohort(
   )
 
 
-def _fill(privacy: config.Privacy, **leaves: Any) -> config.Privacy:
-  return dataclasses.replace(
-    privacy, target_epsilon=None, solve_for=None, **leaves
+def _check_cohort_is_priced(privacy: config.Privacy) -> None:
+  """Refuses to solve for a cohort size that epsilon does not follow."""
+  reason = None
+  if privacy.noise_cohort_size is not None:
+    reason = '--privacy.noise_cohort_size is what is priced'
+  elif privacy.mechanism not in (
+    config.Mechanism.GAUSSIAN,
+    config.Mechanism.GAUSSIAN_ADAPTIVE,
+  ):
+    reason = (
+      f'--privacy.mechanism={privacy.mechanism} has the epsilon of the client '
+      'that takes part most often, which need not grow with the cohorts'
+    )
+  if reason is not None:
+    raise validate.error(
+      'privacy.solve_for',
+      expected=f'noise_multiplier or rounds, since {reason}',
+      found=config.SolveFor.CLIENTS_PER_ROUND,
+    )
+
+
+def _fill(terms: config.Terms, **leaves: Any) -> config.Terms:
+  privacy = dataclasses.replace(
+    terms.privacy, target_epsilon=None, solve_for=None, **leaves
   )
+  return dataclasses.replace(terms, privacy=privacy)
 
 
-def _price(
-  privacy: config.Privacy, cohort: config.Cohort, rounds: int
-) -> accounting.Price:
-  guaranteed = accounting.guarantee(privacy, cohort)
-  return accounting.headline(guaranteed, rounds, delta=privacy.delta)
+def _price(terms: config.Terms, rounds: int) -> accounting.Price:
+  guaranteed = guarantees.build(terms)
+  return accounting.headline(guaranteed, rounds, delta=terms.privacy.delta)
 
 
-def _smallest(price: Callable[[float], float], target: float) -> float | None:
+def _smallest(
+  price: Callable[[float], float], target: float, *, limit: float
+) -> float | None:
   """Returns nearly the smallest noise that is within the target.
 
   Args:
     price: Epsilon of a noise multiplier; falls as the noise grows.
     target: Largest epsilon.
+    limit: The largest noise multiplier.
 
   Returns:
     A noise multiplier whose epsilon is in [_SPENT * target, target], unless
-    the price jumps over that; `None` if there is none below _LARGEST_NOISE.
+    the price jumps over that; `None` if there is none up to the limit.
   """
   price = functools.cache(price)
-  within = 1.0
+  within = min(1.0, limit)
   while price(within) > target:
+    if within == limit:
+      return None
     # Epsilon falls at least like 1/z, so this does not overshoot by much.
     within *= min(max(price(within) / target, 1.2), 10.0)
-    if within > _LARGEST_NOISE:
-      return None
+    within = min(within, limit)
   beyond = within
   while price(beyond) <= target:
-    if price(beyond) >= _SPENT * target:
+    if price(beyond) >= _SPENT * target or beyond < _SMALLEST_NOISE:
       return beyond
     within, beyond = beyond, beyond / 2
 

@@ -22,6 +22,38 @@ NO_NOISE = 'none'
 
 
 @dataclasses.dataclass(frozen=True)
+class Releases:
+  """What the rounds 1..rounds of a run released.
+
+  Attributes:
+    rounds: Number of rounds.
+    repeated: Round -> distinct noise keys that it ran under, of those rounds
+      that ran under more than one. A release under another key is one more
+      release from the same cohort.
+  """
+
+  rounds: int
+  repeated: Mapping[int, int] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self) -> None:
+    for round_num, keys in self.repeated.items():
+      if not 1 <= round_num <= self.rounds or keys < 2:
+        raise ValueError(f'not what {self.rounds} rounds released: {self}')
+    if self.rounds < 0:
+      raise ValueError(f'not what rounds released: {self}')
+
+  def by_keys(self) -> dict[int, int]:
+    """Returns k -> how many rounds ran under k noise keys, k ascending.
+
+    >>> Releases(40, {29: 2, 30: 2}).by_keys()
+    {1: 38, 2: 2}
+    """
+    counts = collections.Counter(self.repeated.values())
+    counts[1] = self.rounds - len(self.repeated)
+    return {keys: counts[keys] for keys in sorted(counts) if counts[keys]}
+
+
+@dataclasses.dataclass(frozen=True)
 class Entry:
   """One started round.
 
@@ -44,7 +76,7 @@ class Ledger:
     self._noise_key = noise_key
     self._entries: list[Entry] = []
     self._attempt_keys: dict[int, list[str]] = {}  # Rounds 1, 2, … in order.
-    self._counts: collections.Counter[int] = collections.Counter()
+    self._repeated: dict[int, int] = {}
 
   @classmethod
   def open(cls, path: str | os.PathLike[str], *, noise_key: str) -> 'Ledger':
@@ -134,11 +166,8 @@ class Ledger:
     """Returns round -> attempts beyond the first, of the replayed rounds."""
     return {r: len(k) - 1 for r, k in self._attempt_keys.items() if len(k) > 1}
 
-  def release_counts(self, rounds: int) -> dict[int, int]:
-    """Returns k -> how many of the rounds 1..rounds ran under k noise keys.
-
-    For `accounting`: {1: 38, 2: 2} is forty rounds, of which two were replayed
-    under another noise key.
+  def release_counts(self, rounds: int) -> Releases:
+    """Returns what the rounds 1..rounds released, for `accounting`.
 
     Raises:
       UsageError: If the ledger does not know all of these rounds.
@@ -148,13 +177,12 @@ class Ledger:
         f'{self._path}: {rounds} rounds are to be priced, but the ledger ends '
         f'with round {self.last_round}'
       )
-    counts = self._counts.copy()
-    for later in range(rounds + 1, self.last_round + 1):
-      counts[len(set(self._attempt_keys[later]))] -= 1
-    return _positive(counts)
+    return Releases(
+      rounds, {r: keys for r, keys in self._repeated.items() if r <= rounds}
+    )
 
-  def counts_after_resume(self, completed: int) -> dict[int, int]:
-    """Returns the release counts once all recorded rounds have run again.
+  def counts_after_resume(self, completed: int) -> Releases:
+    """Returns what all recorded rounds released once they have run again.
 
     For `calibration.max_rounds` at the start of a run: rounds after the
     checkpoint are going to be replayed, and under a new noise key each replay
@@ -163,11 +191,12 @@ class Ledger:
     Args:
       completed: The round of the checkpoint; later rounds run again.
     """
-    keys = (
-      {*used, self._noise_key} if round_num > completed else set(used)
-      for round_num, used in self._attempt_keys.items()
-    )
-    return _positive(collections.Counter(len(used) for used in keys))
+    repeated = dict(self._repeated)
+    for round_num in range(completed + 1, self.last_round + 1):
+      keys = len({*self._attempt_keys[round_num], self._noise_key})
+      if keys > 1:
+        repeated[round_num] = keys
+    return Releases(self.last_round, repeated)
 
   def _load(self, content: bytes) -> bytes:
     """Adds all entries and returns the content as it should be.
@@ -212,14 +241,9 @@ class Ledger:
   def _add(self, entry: Entry) -> None:
     self._entries.append(entry)
     keys = self._attempt_keys.setdefault(entry.round, [])
-    if keys:
-      self._counts[len(set(keys))] -= 1
     keys.append(entry.noise_key)
-    self._counts[len(set(keys))] += 1
-
-
-def _positive(counts: Mapping[int, int]) -> dict[int, int]:
-  return {keys: counts[keys] for keys in sorted(counts) if counts[keys]}
+    if len(set(keys)) > 1:
+      self._repeated[entry.round] = len(set(keys))
 
 
 def _line(entry: Entry) -> bytes:

@@ -30,6 +30,7 @@ from tff_pipeline.client_work import protection as protections
 from tff_pipeline.client_work import training_loop
 from tff_pipeline.privacy import accounting
 from tff_pipeline.privacy import aggregators
+from tff_pipeline.privacy import guarantees
 from tff_pipeline.privacy import noise_key as noise_keys
 from tff_pipeline.privacy import queries
 
@@ -52,25 +53,22 @@ class Mechanism:
 
 
 def build(
-  privacy: config.Privacy,
-  cohort: config.Cohort,
+  terms: config.Terms,
   *,
   population: int,
-  seed: int,
   noise_key: noise_keys.NoiseKey,
 ) -> Mechanism:
   """Builds the parts of a mechanism from the same leaves.
 
   Args:
-    privacy: The privacy leaves, with the noise multiplier solved.
-    cohort: The sampling leaves, with the cohort size solved.
+    terms: What the run is priced on, with nothing left to solve.
     population: Number of clients in the data.
-    seed: The experiment's seed, which decides the cohorts.
     noise_key: What all noise derives from.
 
   Returns:
     The mechanism.
   """
+  privacy, cohort = terms.privacy, terms.cohort
   return Mechanism(
     protection=protection(privacy),
     aggregator=aggregator(
@@ -78,8 +76,8 @@ def build(
       expected_cohort=sampling.expected_size(cohort, population=population),
       noise_key=noise_key,
     ),
-    sampler=sampling.build(cohort, population=population, seed=seed),
-    guarantee=accounting.guarantee(privacy, cohort),
+    sampler=sampling.build(cohort, population=population, seed=terms.seed),
+    guarantee=guarantees.build(terms),
   )
 
 

@@ -10,114 +10,95 @@ from importlib import metadata
 import math
 from typing import Any
 
+import numpy as np
+
 from tff_pipeline import config
 from tff_pipeline.privacy import accounting
+from tff_pipeline.privacy import bounds
+from tff_pipeline.privacy import guarantees
+from tff_pipeline.privacy import ledger
+from tff_pipeline.privacy import wording
 
-FORMAT = 1
+FORMAT = 2
 
-_RELATIONS = {
-  config.Relation.ADD_OR_REMOVE_ONE: (
-    'all data of one client is added or removed'
-  ),
-  config.Relation.REPLACE_ONE: (
-    'all data of one client is replaced by other data, the number of clients '
-    'being public'
-  ),
-  config.Relation.ZERO_OUT: (
-    'the update of one client is replaced by zero, the number of clients being '
-    'public'
-  ),
-}
-_SHORT_RELATIONS = {
-  config.Relation.ADD_OR_REMOVE_ONE: 'adding or removing one client',
-  config.Relation.REPLACE_ONE: 'replacing one client',
-  config.Relation.ZERO_OUT: "zeroing one client's update",
-}
-_ASSUMPTIONS = (
-  'Cohorts and noise key stay secret. The seed in config.json reveals the '
-  'cohorts: fine for a simulation, not for a deployment.',
-  'The noise is floating-point output of a non-cryptographic generator.',
-  'A round replayed under the same noise key is computed in the same way, so '
-  'that it releases the same values again.',
-)
-_SIMULATION = (
-  'The noise key comes from --privacy.noise_seed: whoever knows the seed can '
-  'subtract the noise. A reproducible simulation, not a private release.'
-)
-_NOT_COVERED = (
-  'columns named unnoised_*: training metrics, realised cohort size, shares of '
-  'clipped and of rejected updates, signal to noise, per-client distributions',
-  'timings and other side channels',
-  'evaluation data, and metrics on it',
-  'the choice of hyper-parameters by looking at the data',
-)
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+"""Over clients, where each has a guarantee of its own."""
 
 
 def build(
-  privacy: config.Privacy,
-  cohort: config.Cohort,
+  terms: config.Terms,
   *,
-  counts: accounting.Counts,
+  released: accounting.Released,
   replays: Mapping[int, int] | None = None,
   solved: Mapping[str, Any] | None = None,
   accountants_used: Iterable[str] = tuple(accounting.ACCOUNTANTS),
 ) -> dict[str, Any]:
   """Returns the statement, ready for JSON (infinity is the string 'inf').
 
+  Further guarantees of the same run are nested in it under the names of
+  `accounting.Guarantee.also`. Each has a relation of its own: figures of two of
+  them are not to be compared as if they were of one kind.
+
   Args:
-    privacy: The mechanism, with the solved leaf filled in.
-    cohort: The sampling, likewise.
-    counts: What was released: `Ledger.release_counts`, or planned rounds.
+    terms: What the run is priced on, with the solved leaf filled in.
+    released: What was released: `Ledger.release_counts`, or planned rounds.
     replays: Round -> attempts beyond the first: `Ledger.replays`.
     solved: What `--privacy.target_epsilon` was solved for, if it was.
     accountants_used: Names from `accounting.ACCOUNTANTS`: all, for a run.
   """
-  counts = accounting.round_counts(counts)
-  guaranteed = accounting.guarantee(privacy, cohort)
-  prices = accounting.prices(
-    guaranteed, counts, delta=privacy.delta, accountants_used=accountants_used
-  )
+  guaranteed = guarantees.build(terms)
+  released = accounting.releases(released)
+  privacy = terms.privacy
+  run = {
+    'rounds': released.rounds,
+    'rounds_by_noise_keys': {
+      str(keys): number for keys, number in released.by_keys().items()
+    },
+    'delta': privacy.delta,
+    'simulation': (None if privacy.noise_seed is None else wording.SIMULATION),
+  }
+
+  def one(guaranteed: accounting.Guarantee) -> dict[str, Any]:
+    priced = _priced(
+      guaranteed, released, privacy.delta, tuple(accountants_used)
+    )
+    return priced | {'sentence': sentence(run | priced)}
+
   statement = {
     'format': FORMAT,
     'mechanism': str(privacy.mechanism),
-    'unit': guaranteed.unit,
-    'relation': guaranteed.relation and str(guaranteed.relation),
-    'neighbours': guaranteed.relation and _RELATIONS[guaranteed.relation],
-    'epsilon': prices[0].epsilon,
-    'delta': privacy.delta,
-    'headline': _headline(guaranteed, prices),
-    'epsilon_pld': _best(prices, 'pld'),
-    'epsilon_rdp': _best(prices, 'rdp'),
-    'bounds': _bounds(guaranteed, counts, prices),
+    'algorithm': str(terms.algorithm.name),
+    **one(guaranteed),
+    **run,
     'accounting': f'dp-accounting {metadata.version("dp-accounting")}',
-    'sampling': str(cohort.sampling),
-    'sampler': guaranteed.sampler,
-    'population': privacy.population,
-    'clients_per_round': cohort.clients_per_round,
-    'releases': [
-      {
-        'name': release.name,
-        'clip_norm': release.clip_norm,
-        'noise_multiplier': release.noise_multiplier,
-      }
-      for release in guaranteed.releases
-    ],
-    'rounds': sum(counts.values()),
-    'rounds_by_noise_keys': {str(k): n for k, n in counts.items()},
+    **_sampling(terms),
     'attempts_replayed': {str(r): n for r, n in (replays or {}).items()},
     'solved': dict(solved) if solved else None,
-    'extrapolated': False,
-    'simulation': None if privacy.noise_seed is None else _SIMULATION,
-    'assumptions': list(_ASSUMPTIONS) if guaranteed.unit else [],
-    'not_covered': list(_NOT_COVERED) if guaranteed.unit else ['everything'],
+    'assumptions': wording.assumptions(terms, guaranteed),
+    'not_covered': wording.not_covered(guaranteed),
+    **{name: one(other) for name, other in guaranteed.also.items()},
   }
-  statement['sentence'] = sentence(statement)
   return _plain(statement)
 
 
+def nested(statement: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+  """Returns the further guarantees of a statement, by name."""
+  return {
+    name: value
+    for name, value in statement.items()
+    if isinstance(value, Mapping) and 'sentence' in value
+  }
+
+
 def sentence(statement: Mapping[str, Any]) -> str:
-  """Returns the guarantee of a statement in one plain sentence."""
-  rounds = f'{statement["rounds"]} rounds'
+  """Returns the guarantee of a statement in one plain sentence.
+
+  Args:
+    statement: From `build`; or a nested one, with the entries on rounds, delta
+      and simulation of the whole.
+  """
+  number = statement['rounds']
+  rounds = f'{number} rounds' if number != 1 else '1 round'
   if statement['unit'] is None:
     return f'No differential privacy: epsilon is infinite ({rounds}, no noise).'
   again = statement['rounds'] - statement['rounds_by_noise_keys'].get('1', 0)
@@ -132,15 +113,19 @@ def sentence(statement: Mapping[str, Any]) -> str:
   epsilon = float(statement['epsilon'])
   if math.isinf(epsilon):
     return f'No differential privacy: epsilon is infinite ({settings}).'
-  relation = _SHORT_RELATIONS[config.Relation(statement['relation'])]
-  claim = (
-    f'{statement["unit"]}-level differential privacy with epsilon '
-    f'{shown(epsilon)} and delta {statement["delta"]:g} under {relation}'
+  scope = accounting.Scope(statement['scope'])
+  _, neighbours = wording.neighbours(
+    scope, config.Relation(statement['relation'])
   )
-  if statement['simulation'] is not None:
-    claim = f'in a reproducible simulation, {claim}'
+  claim = (
+    f'{wording.LEVELS[scope]} with epsilon {shown(epsilon)} and delta '
+    f'{statement["delta"]:g} under {neighbours}'
+  )
+  if statement['clients'] is not None:
+    claim += f', {_whose(statement)}'
   accountant = statement['headline']['accountant'].upper()
-  return f'{claim[0].upper()}{claim[1:]}: {settings} (by {accountant}).'
+  text = f'{_caveats(statement)}{claim}: {settings} (by {accountant}).'
+  return text[0].upper() + text[1:]
 
 
 def shown(epsilon: float) -> str:
@@ -186,6 +171,114 @@ def _agree(one: Any, other: Any) -> bool:
   return one == other
 
 
+def _priced(
+  guaranteed: accounting.Guarantee,
+  released: ledger.Releases,
+  delta: float | None,
+  accountants_used: tuple[str, ...],
+) -> dict[str, Any]:
+  """Returns the entries that one guarantee decides."""
+  prices = accounting.prices(
+    guaranteed, released, delta=delta, accountants_used=accountants_used
+  )
+  neighbours, _ = wording.neighbours(guaranteed.scope, guaranteed.relation)
+  return {
+    'scope': str(guaranteed.scope),
+    'unit': guaranteed.unit,
+    'protected_from': wording.OBSERVERS[guaranteed.scope],
+    'relation': guaranteed.relation and str(guaranteed.relation),
+    'neighbours': neighbours,
+    'epsilon': prices[0].epsilon,
+    'headline': _headline(guaranteed, prices),
+    'epsilon_pld': _best(prices, 'pld'),
+    'epsilon_rdp': _best(prices, 'rdp'),
+    'bounds': _bounds(guaranteed, released, prices),
+    'sampler': guaranteed.sampler,
+    'releases': [
+      {
+        'name': release.name,
+        'clip_norm': release.clip_norm,
+        'noise_multiplier': release.noise_multiplier,
+      }
+      for release in guaranteed.releases
+    ],
+    'combined_noise_multiplier': (
+      bounds.combined_noise_multiplier(guaranteed.releases)
+      if guaranteed.releases
+      else None
+    ),
+    'clients': _clients(guaranteed, released, delta, accountants_used),
+    'extrapolated': guaranteed.extrapolated,
+  }
+
+
+def _clients(
+  guaranteed: accounting.Guarantee,
+  released: ledger.Releases,
+  delta: float | None,
+  accountants_used: tuple[str, ...],
+) -> dict[str, Any] | None:
+  """Returns how often clients took part, and what that costs them.
+
+  Epsilon grows with participations, so its quantiles are those of quantiles.
+  """
+  if guaranteed.clients is None:
+    return None
+  counts = guaranteed.clients.participations.of_clients(released)
+  quantiles = [int(np.quantile(counts, q, method='higher')) for q in QUANTILES]
+  epsilons = {
+    count: accounting.client_epsilon(
+      guaranteed, count, delta=delta, accountants_used=accountants_used
+    )
+    for count in set(quantiles)
+  }
+
+  def entry(count: int) -> dict[str, Any]:
+    return {'participations': count, 'epsilon': epsilons[count]}
+
+  return {
+    'number': len(counts),
+    'maximum': entry(quantiles[-1]),
+    'median': entry(quantiles[QUANTILES.index(0.5)]),
+    'quantiles': {
+      f'{q:g}': entry(count)
+      for q, count in zip(QUANTILES, quantiles, strict=True)
+    },
+  }
+
+
+def _sampling(terms: config.Terms) -> dict[str, Any]:
+  privacy, cohort = terms.privacy, terms.cohort
+  return {
+    'sampling': str(cohort.sampling),
+    'population': privacy.population,
+    'clients_per_round': cohort.clients_per_round,
+    'noise_cohort_size': privacy.noise_cohort_size,
+    'epochs': terms.client.epochs,
+    'batch_size': terms.client.batch_size,
+    'batches': terms.algorithm.batches and str(terms.algorithm.batches),
+  }
+
+
+def _caveats(statement: Mapping[str, Any]) -> str:
+  words = ''
+  if statement['extrapolated']:
+    words += 'extrapolated to larger cohorts, and not the privacy of this run: '
+  if statement['simulation'] is not None:
+    words += 'in a reproducible simulation, '
+  return words
+
+
+def _whose(statement: Mapping[str, Any]) -> str:
+  clients = statement['clients']
+  most, median = clients['maximum'], clients['median']
+  return (
+    f'for the client that took part most often, {most["participations"]} times '
+    f'(the median client: {median["participations"]} times, epsilon '
+    f'{shown(float(median["epsilon"]))})'
+  )
+
+
 def _headline(
   guaranteed: accounting.Guarantee, prices: list[accounting.Price]
 ) -> dict[str, Any]:
@@ -205,7 +298,7 @@ def _best(prices: list[accounting.Price], accountant: str) -> float | None:
 
 def _bounds(
   guaranteed: accounting.Guarantee,
-  counts: Mapping[int, int],
+  released: ledger.Releases,
   prices: list[accounting.Price],
 ) -> list[dict[str, Any]]:
   """Returns each bound with its event: all that a sceptic needs to price it."""
@@ -214,7 +307,7 @@ def _bounds(
       'name': bound.name,
       'why': bound.why,
       'priced_under': str(bound.relation),
-      'event': str(bound.event(counts)),
+      'event': str(bound.event(released)),
       'epsilon': {
         price.accountant: price.epsilon
         for price in prices
