@@ -15,6 +15,9 @@ from tff_pipeline.client_work import train_metrics
 KEY = 'key'  # Decides shuffles and dropout; derives from the seed.
 NOISE_KEY = 'noise_key'  # Decides DP noise; derives from the run's noise key.
 KEY_SPEC = tf.TensorSpec([2], tf.int64)
+INDEX = 'client_index'  # Which client this is; comes back with its state.
+INDEX_SPEC = tf.TensorSpec([], tf.int64)
+STATE = 'client_state'  # What the client kept from its last participation.
 
 # No epoch has this number: epochs of a client shuffle by the same key.
 _STEP_STREAM = -1

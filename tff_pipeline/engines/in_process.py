@@ -7,6 +7,7 @@ graph. Here they are imported into one function that loops over the cohort:
   context = prepare(state)
   per lane: acc = zero()
             for each client: acc = accumulate(acc, work(data, context))
+            (what only collects rows: into an array, stacked at the end)
   state, metrics = update(state, report(merge of the accs))
 
 Secure sums stay explicit in that form: `work` gives their summands apart from
@@ -25,6 +26,7 @@ from tensorflow_federated.python.common_libs import structure
 from tensorflow_federated.python.core.impl.types import type_conversions
 
 from tff_pipeline import validate
+from tff_pipeline.engines import client_states
 from tff_pipeline.engines import engine
 from tff_pipeline.engines import feeds
 from tff_pipeline.engines import graphs
@@ -53,6 +55,7 @@ class InProcess:
       UsageError: If the process has no MapReduceForm.
     """
     self._feed = feed
+    self.channel = client_states.find(process)
     form = _map_reduce_form(process)
     self._initialize = graphs.Graph(
       tff.backends.mapreduce.get_state_initialization_computation(
@@ -91,17 +94,29 @@ class InProcess:
     return _packed(tensors, self._state_type)
 
   def round(
-    self, state: Any, *, round_num: int, clients: np.ndarray
+    self,
+    state: Any,
+    *,
+    round_num: int,
+    clients: np.ndarray,
+    states: client_states.Leaves | None = None,
   ) -> engine.Round:
     """Runs one round over a cohort, which may be empty."""
     flat_state = [tf.convert_to_tensor(leaf) for leaf in _flat(state)]
     cohort = self._feed.cohort(round_num=round_num, clients=clients)
+    if self.channel is not None:
+      rows = self.channel.tensors(states, len(clients))
+      cohort = cohort._replace(states=rows)
     tensors = self._round(flat_state, cohort)
     state_type, metrics_type = self._result_types
     num_state = len(structure.flatten(state_type))
+    metrics, rows = client_states.split(
+      self.channel, _packed(tensors[num_state:], metrics_type)
+    )
     return engine.Round(
       state=_packed(tensors[:num_state], state_type),
-      metrics=_packed(tensors[num_state:], metrics_type),
+      metrics=metrics,
+      client_states=rows,
     )
 
 
@@ -188,27 +203,44 @@ def _round(
   )
   secure = _SecureSums(form)
   client_data = feed.element if work.takes_elements else feed.dataset
+  # Appending row by row would copy them all for every client.
+  appends = accumulate.appends
 
   def train_lane(context: Tensors, cohort: feeds.Cohort, lane: int) -> Tensors:
     """Trains every `lanes`-th client of the cohort, and sums the results."""
 
-    def add_client(index: tf.Tensor, sums: Tensors) -> tuple[Any, Tensors]:
+    def add_client(
+      index: tf.Tensor, sums: Tensors, rows: list[tf.TensorArray]
+    ) -> tuple[Any, Tensors, list[tf.TensorArray]]:
       results = work([client_data(cohort, index), *context])
       num_plain = work.num_outputs - secure.num
       plain = accumulate([*sums[:num_zero], *results[:num_plain]])
       masked = [
         a + b for a, b in zip(sums[num_zero:], results[num_plain:], strict=True)
       ]
-      return index + lanes, plain + masked
+      rows = [
+        array.write(index // lanes, results[appended - num_zero])
+        for array, appended in zip(rows, appends.values(), strict=True)
+      ]
+      for to in appends:
+        plain[to] = sums[to]
+      return index + lanes, plain + masked, rows
 
     start = zero([])
     num_zero = len(start)
-    _, sums = tf.while_loop(
-      lambda index, _: index < cohort.size,
+    size = tf.maximum(cohort.size - lane + lanes - 1, 0) // lanes
+    arrays = [
+      tf.TensorArray(start[to].dtype, size, element_shape=start[to].shape[1:])
+      for to in appends
+    ]
+    _, sums, arrays = tf.while_loop(
+      lambda index, *_: index < cohort.size,
       add_client,
-      (tf.constant(lane), start + secure.zero()),
+      (tf.constant(lane), start + secure.zero(), arrays),
       parallel_iterations=1,
     )
+    for to, array in zip(appends, arrays, strict=True):
+      sums[to] = tf.concat([start[to], array.stack()], axis=0)
     return sums
 
   def run(state: Tensors, cohort: feeds.Cohort) -> Tensors:
