@@ -80,6 +80,8 @@ class Parts:
     mechanism: Aggregator, sampler and guarantee.
     process: The learning process.
     engine: Not entered yet.
+    initial_client_state: What a client has that never took part; unset means
+      zeros. Only a stateful process has states of clients.
   """
 
   task: tasks.Task
@@ -87,6 +89,7 @@ class Parts:
   mechanism: 'mechanisms.Mechanism'
   process: 'tff.learning.templates.LearningProcess'
   engine: 'engines.Engine'
+  initial_client_state: Any = None
 
 
 def run(
@@ -476,6 +479,7 @@ class _Session:
     folder: pathlib.Path,
   ):
     from tff_pipeline import evaluation
+    from tff_pipeline.engines import client_store
     from tff_pipeline.outputs import checkpoints
 
     self._experiment = experiment
@@ -486,18 +490,23 @@ class _Session:
     private = _is_noised(experiment.privacy)
     self._key = noise_keys.fingerprint(key) if private else ledgers.NO_NOISE
     self._ledger = ledgers.Ledger.open(folder / _LEDGER, noise_key=self._key)
+    self._store = client_store.for_channel(
+      parts.engine.channel, initial=parts.initial_client_state
+    )
     self._checkpoints = checkpoints.Checkpoints(
-      folder / 'checkpoints', warn=_log.warning
+      folder / 'checkpoints', warn=_log.warning, store=self._store
     )
     self._evaluate = evaluation.Evaluator(parts.model, test=parts.task.test)
 
   def run(self, max_epsilon: float | None) -> dict[str, Any]:
     """Runs to the end, and returns the summary."""
     from tff_pipeline import rounds
+    from tff_pipeline.engines import client_store
     from tff_pipeline.outputs import progress
     from tff_pipeline.outputs import tables
 
     with self._parts.engine as engine, _stop_requests() as stop_requested:
+      trainer = client_store.keeping(engine, self._store)
       state, completed = self._checkpoints.restore(engine.initialize())
       self._check_records(completed)
       last = _last_round(
@@ -519,7 +528,7 @@ class _Session:
       steps = rounds.Steps(
         sample=self._parts.mechanism.sampler,
         record_attempt=self._ledger.append,
-        train=lambda *args: _train(engine, *args),
+        train=lambda *args: _train(trainer, *args),
         price=self._price,
         evaluate=lambda s: _prefixed('test_', self._evaluate(_weights(s))),
         write_row=write_row,

@@ -41,8 +41,7 @@ def collect(value: tff.Value) -> tff.Value:
 
   @tff.tensorflow.computation(member)
   def flatten(one):
-    flat = structure.flatten(structure.from_container(one, recursive=True))
-    return tuple(tf.identity(leaf) for leaf in flat)
+    return tuple(tf.identity(leaf) for leaf in flat(one))
 
   @tff.tensorflow.computation
   def zero():
@@ -102,13 +101,18 @@ class CollectingFactory(tff.aggregators.UnweightedAggregationFactory):
     return tff.templates.AggregationProcess(initialize, next_fn)
 
 
+def flat(value: Any) -> list[Any]:
+  """Returns the leaves of a tensor or a structure, in TFF's order."""
+  return structure.flatten(structure.from_container([value], recursive=True))
+
+
 def packed(leaves: Iterable[Any], member: tff.Type) -> Any:
   """Returns flat leaves in the mappings and tuples of a type."""
-  flat = iter(leaves)
+  unused = iter(leaves)
 
   def pack(part: tff.Type) -> Any:
     if not isinstance(part, tff.StructType):
-      return next(flat)
+      return next(unused)
     parts = [(name, pack(p)) for name, p in structure.iter_elements(part)]
     if parts and parts[0][0] is not None:
       return collections.OrderedDict(parts)

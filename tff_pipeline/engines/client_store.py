@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tff_pipeline.engines import client_states
+from tff_pipeline.engines import state_channel
 from tff_pipeline.engines import engine as engines
 
 
@@ -24,7 +24,7 @@ class Store:
   """
 
   def __init__(
-    self, channel: client_states.Channel, *, initial: Any | None = None
+    self, channel: state_channel.Channel, *, initial: Any | None = None
   ):
     """Initializes the store without any participant.
 
@@ -39,13 +39,14 @@ class Store:
     self.channel = channel
     self.version = 0
     self.changed: set[int] = set()
-    self._states: dict[int, client_states.Leaves] = {}
+    self._states: dict[int, state_channel.Leaves] = {}
     self._initial = tuple(leaf[0] for leaf in channel.zeros(1))
     if initial is not None:
       self._initial = channel.flat(initial)
 
-  def __len__(self) -> int:
-    """Returns how many clients have taken part."""
+  @property
+  def num_participants(self) -> int:
+    """How many clients have taken part."""
     return len(self._states)
 
   @property
@@ -53,7 +54,7 @@ class Store:
     """Who has taken part, in order of number."""
     return sorted(self._states)
 
-  def leaves(self, client: int) -> client_states.Leaves:
+  def leaves(self, client: int) -> state_channel.Leaves:
     """Returns the flat tensors of a client's state; not to be changed."""
     return self._states.get(client, self._initial)
 
@@ -61,7 +62,7 @@ class Store:
     """Returns a client's state as the process names it."""
     return self.channel.packed(self.leaves(client))
 
-  def rows(self, clients: np.ndarray) -> client_states.Leaves:
+  def rows(self, clients: np.ndarray) -> state_channel.Leaves:
     """Returns the states of clients, stacked in their order."""
     rows = self.channel.zeros(len(clients))
     for number, client in enumerate(np.asarray(clients).tolist()):
@@ -71,7 +72,7 @@ class Store:
 
   def update(
     self,
-    rows: client_states.Rows,
+    rows: state_channel.Rows,
     round_num: int,
     *,
     cohort: Iterable[int] | None = None,
@@ -106,7 +107,7 @@ class Store:
     self.version = round_num
     self.changed.update(clients)
 
-  def own(self, client: int) -> client_states.Leaves:
+  def own(self, client: int) -> state_channel.Leaves:
     """Returns the arrays that a client's state is in, to be written to.
 
     Those of a client without an entry are new and hold anything.
@@ -129,8 +130,20 @@ class Store:
     self.version = 0
 
 
+def for_channel(
+  channel: state_channel.Channel | None, *, initial: Any | None = None
+) -> Store | None:
+  """Returns an empty store; `None` if there is no channel, and no states."""
+  return None if channel is None else Store(channel, initial=initial)
+
+
+def keeping(engine: engines.Engine, store: Store | None) -> 'engines.Engine | Keeping':
+  """Returns what runs rounds on an engine and keeps their clients' states."""
+  return engine if store is None else Keeping(engine, store)
+
+
 class Keeping:
-  """An engine whose clients remember: each round reads and feeds a store."""
+  """An engine whose clients remember."""
 
   def __init__(self, engine: engines.Engine, store: Store):
     self._engine = engine

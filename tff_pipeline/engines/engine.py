@@ -9,7 +9,7 @@ import tensorflow_federated as tff
 from tff_pipeline import config
 from tff_pipeline.client_work import training_loop
 from tff_pipeline.data import client_data
-from tff_pipeline.engines import client_states
+from tff_pipeline.engines import state_channel
 from tff_pipeline.engines import feeds
 from tff_pipeline.privacy import noise_key as noise_keys
 
@@ -27,7 +27,7 @@ class Round:
 
   state: Any
   metrics: Any
-  client_states: client_states.Rows | None = None
+  client_states: state_channel.Rows | None = None
 
 
 class EngineError(RuntimeError):
@@ -39,10 +39,10 @@ class Engine(Protocol):
 
   Attributes:
     channel: The process's client states; `None` if it is stateless. The type of
-      a client's data and the metrics decide, see `client_states`.
+      a client's data and the metrics decide, see `state_channel`.
   """
 
-  channel: client_states.Channel | None
+  channel: state_channel.Channel | None
 
   def __enter__(self) -> 'Engine':
     """Acquires what the engine needs."""
@@ -59,7 +59,7 @@ class Engine(Protocol):
     *,
     round_num: int,
     clients: np.ndarray,
-    states: client_states.Leaves | None = None,
+    states: state_channel.Leaves | None = None,
   ) -> Round:
     """Runs one round over a cohort, which may be empty.
 

@@ -4,7 +4,7 @@ A process of this package takes dense data: a sequence of one element with all
 tensors of the client and its shuffle key. The key is made here, from seed,
 round and client, none of which the client's work can see. A process that adds
 noise on the client also asks for a noise key, which the seed does not decide.
-A stateful one asks for the client's index and state (`client_states`).
+A stateful one asks for the client's index and state (`state_channel`).
 Any other process, such as TFF's own ones, gets shuffled and batched datasets.
 """
 
@@ -19,7 +19,7 @@ from tensorflow_federated.python.common_libs import structure
 from tff_pipeline import sampling
 from tff_pipeline.client_work import training_loop
 from tff_pipeline.data import client_data
-from tff_pipeline.engines import client_states
+from tff_pipeline.engines import state_channel
 from tff_pipeline.privacy import noise_key as noise_keys
 
 Element = collections.OrderedDict[str, Any]
@@ -77,7 +77,7 @@ class Feed:
     schedule: training_loop.Schedule,
     seed: int,
     noise_key: noise_keys.NoiseKey,
-    channel: client_states.Channel | None = None,
+    channel: state_channel.Channel | None = None,
   ):
     """Initializes the feed.
 
@@ -203,5 +203,5 @@ def for_process(
     schedule=schedule,
     seed=seed,
     noise_key=noise_key,
-    channel=client_states.find(process),
+    channel=state_channel.find(process),
   )

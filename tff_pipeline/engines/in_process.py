@@ -26,7 +26,7 @@ from tensorflow_federated.python.common_libs import structure
 from tensorflow_federated.python.core.impl.types import type_conversions
 
 from tff_pipeline import validate
-from tff_pipeline.engines import client_states
+from tff_pipeline.engines import state_channel
 from tff_pipeline.engines import engine
 from tff_pipeline.engines import feeds
 from tff_pipeline.engines import graphs
@@ -55,7 +55,7 @@ class InProcess:
       UsageError: If the process has no MapReduceForm.
     """
     self._feed = feed
-    self.channel = client_states.find(process)
+    self.channel = state_channel.find(process)
     form = _map_reduce_form(process)
     self._initialize = graphs.Graph(
       tff.backends.mapreduce.get_state_initialization_computation(
@@ -99,7 +99,7 @@ class InProcess:
     *,
     round_num: int,
     clients: np.ndarray,
-    states: client_states.Leaves | None = None,
+    states: state_channel.Leaves | None = None,
   ) -> engine.Round:
     """Runs one round over a cohort, which may be empty."""
     flat_state = [tf.convert_to_tensor(leaf) for leaf in _flat(state)]
@@ -110,7 +110,7 @@ class InProcess:
     tensors = self._round(flat_state, cohort)
     state_type, metrics_type = self._result_types
     num_state = len(structure.flatten(state_type))
-    metrics, rows = client_states.split(
+    metrics, rows = state_channel.split(
       self.channel, _packed(tensors[num_state:], metrics_type)
     )
     return engine.Round(

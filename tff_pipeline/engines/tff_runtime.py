@@ -24,7 +24,7 @@ import numpy as np
 import portpicker
 import tensorflow_federated as tff
 
-from tff_pipeline.engines import client_states
+from tff_pipeline.engines import state_channel
 from tff_pipeline.engines import engine
 from tff_pipeline.engines import feeds
 
@@ -142,7 +142,7 @@ class TffRuntime:
   ):
     self._process = process
     self._feed = feed
-    self.channel = client_states.find(process)
+    self.channel = state_channel.find(process)
     self._worker = None
     self._context = None
 
@@ -171,7 +171,7 @@ class TffRuntime:
     *,
     round_num: int,
     clients: np.ndarray,
-    states: client_states.Leaves | None = None,
+    states: state_channel.Leaves | None = None,
   ) -> engine.Round:
     """Runs one round over a cohort, which may be empty."""
     cohort = self._feed.cohort(round_num=round_num, clients=clients)
@@ -181,7 +181,7 @@ class TffRuntime:
     datasets = [self._feed.dataset(cohort, i) for i in range(len(clients))]
     with tff.framework.get_context_stack().install(self._context):
       output = self._process.next(state, datasets)
-    metrics, rows = client_states.split(self.channel, output.metrics)
+    metrics, rows = state_channel.split(self.channel, output.metrics)
     return engine.Round(
       state=output.state, metrics=metrics, client_states=rows
     )

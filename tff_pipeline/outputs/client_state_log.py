@@ -32,6 +32,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_pipeline.engines import client_store
+from tff_pipeline.outputs import disk
 from tff_pipeline.outputs import run_directory
 
 _format = np.lib.format
@@ -77,13 +78,15 @@ class ClientStateLog:
     rows = self._rows + len(changed)
     is_whole = (
       self._previous == _WHOLE
-      or len(changed) == len(self._store)
-      or rows > _MAX_ROWS_PER_STATE * len(self._store)
+      or len(changed) == self._store.num_participants
+      or rows > _MAX_ROWS_PER_STATE * self._store.num_participants
     )
     if is_whole:
       changed = self._store.clients
       self._previous, rows = _WHOLE, len(changed)
-    self._write_file(self.path(round_num), changed)
+    path = self.path(round_num)
+    with disk.os_errors(path):
+      self._write_file(path, changed)
     self._links[round_num] = self._previous
     self._previous, self._rows = round_num, rows
     self._store.mark_saved()

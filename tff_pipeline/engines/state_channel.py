@@ -79,7 +79,7 @@ class Channel:
     Raises:
       ValueError: If it does not have the type of a state.
     """
-    leaves = structure.flatten(structure.from_container(state, recursive=True))
+    leaves = collecting.flat(state)
     self.check(leaves, ())
     return tuple(np.array(leaf) for leaf in leaves)
 
@@ -111,8 +111,7 @@ def split(channel: Channel | None, metrics: Any) -> tuple[Any, Rows | None]:
   if channel is None:
     return metrics, None
   metrics, found = _without(metrics, channel.path)
-  flat = structure.flatten(structure.from_container(found, recursive=True))
-  clients, *leaves = map(np.asarray, flat)
+  clients, *leaves = map(np.asarray, collecting.flat(found))
   return metrics, Rows(clients, tuple(leaves))
 
 
@@ -141,6 +140,9 @@ def find(process: tff.learning.templates.LearningProcess) -> Channel | None:
   )
   if not _are_rows(rows_type, wanted):
     raise _error(f'collected rows of {wanted} in the metrics', str(rows_type))
+  for leaf in collecting.tensor_types(state_type):
+    if leaf.dtype == tf.string:
+      raise _error('states that are numbers', str(state_type))
   return Channel(state_type=state_type, path=path)
 
 
@@ -160,7 +162,7 @@ def _error(expected: str, found: str) -> validate.UsageError:
     expected='a learning process with ' + expected,
     found=found,
     remedy='Collect client_index and client_state of every client, see '
-    'engines/client_states.py',
+    'engines/state_channel.py',
   )
 
 
