@@ -59,9 +59,7 @@ def _client_work(
   weights_type = tff.types.tensorflow_to_type(
     tf.nest.map_structure(
       lambda w: tf.TensorSpec(w.shape, w.dtype),
-      tff.learning.models.ModelWeights(
-        *map(tuple, model.initial_weights)
-      ),
+      tff.learning.models.ModelWeights(*map(tuple, model.initial_weights)),
     )
   )
   element = training_loop.element_spec(
@@ -88,14 +86,16 @@ def _client_work(
     times = tf.cast(count, tf.float32)
     total = state['total'] + times * tf.reduce_mean(element['x'], axis=0)
     update = tf.nest.map_structure(
-      lambda old, new: (old - new) * (1 + 0.1 * times)
-      + 1e-3 * tf.reduce_mean(total),
+      lambda old, new: (
+        (old - new) * (1 + 0.1 * times) + 1e-3 * tf.reduce_mean(total)
+      ),
       tuple(weights.trainable),
       trained,
     )
     return (
       tff.learning.templates.ClientResult(
-        update=update, update_weight=tf.cast(metrics['num_examples'], tf.float32)
+        update=update,
+        update_weight=tf.cast(metrics['num_examples'], tf.float32),
       ),
       metrics['num_examples'],
       collections.OrderedDict(

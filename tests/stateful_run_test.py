@@ -45,6 +45,7 @@ def remembering():
     patch.setattr(fed_avg, 'build', build_process)
     patch.setattr(experiment, 'build', cached)
     yield
+  _parts.clear()
 
 
 @pytest.fixture(scope='module')
@@ -140,13 +141,11 @@ def test_forgotten_states_would_be_noticed(whole, tmp_path, monkeypatch):
 
 def test_engines_write_the_same_run(whole, tmp_path):
   experiment.run(small_runs.build(engine='tff_runtime'), tmp_path)
-  small_runs.assert_same_rows(
-    small_runs.rows(tmp_path), small_runs.rows(whole)
-  )
+  small_runs.assert_same_rows(small_runs.rows(tmp_path), small_runs.rows(whole))
   _assert_same_states(tmp_path, whole)
 
 
-_KILLED = '''
+_KILLED = """
 import os, signal, sys, tempfile
 from tests import small_runs, stateful_run_test
 from tff_pipeline import experiment
@@ -164,7 +163,7 @@ def kill(*args, **kwargs):
 
 tf.saved_model.save = kill
 experiment.run(small_runs.build(), sys.argv[1])
-'''
+"""
 
 
 @pytest.mark.slow

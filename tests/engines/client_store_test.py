@@ -24,9 +24,7 @@ def _channel(size=3):
 def _rows(clients, size=3):
   clients = np.array(clients, np.int64)
   vectors = np.repeat(clients[:, np.newaxis], size, axis=1)
-  return state_channel.Rows(
-    clients, (vectors.astype(np.float32), 10 * clients)
-  )
+  return state_channel.Rows(clients, (vectors.astype(np.float32), 10 * clients))
 
 
 def _assert_is(store, client, value):

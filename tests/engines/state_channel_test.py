@@ -27,9 +27,7 @@ _SETTINGS = {
   'noise_key': (5, -6),
 }
 # Poisson cohorts of 1.5 expected clients: many are empty, many hold one.
-_SAMPLER = sampling.build(
-  config.poisson(2), population=_CLIENTS, seed=8
-)
+_SAMPLER = sampling.build(config.poisson(2), population=_CLIENTS, seed=8)
 _ROUNDS = 12
 _COHORTS = [_SAMPLER(r).tolist() for r in range(1, _ROUNDS + 1)]
 _TOLERANCE = 5e-6  # As in in_process_test.
@@ -86,11 +84,15 @@ def _run(engine, *, first=1, state=None, store=None, last=_ROUNDS):
     clients = np.array(_COHORTS[round_num - 1], np.int64)
     done = runner.round(state, round_num=round_num, clients=clients)
     state = done.state
-    weights.append(np.concatenate(
-      [np.ravel(w) for w in state.global_model_weights.trainable]
-    ))
+    weights.append(
+      np.concatenate(
+        [np.ravel(w) for w in state.global_model_weights.trainable]
+      )
+    )
     assert 'client_states' not in done.metrics['client_work']
-    assert sorted(done.client_states.clients.tolist()) == _COHORTS[round_num - 1]
+    assert (
+      sorted(done.client_states.clients.tolist()) == _COHORTS[round_num - 1]
+    )
   return weights, store
 
 
@@ -138,9 +140,7 @@ def test_lanes_do_not_change_states(process, engine, whole, lanes):
     in_process.InProcess(process, engine._feed, lanes=lanes)
   )
   _assert_states(store, whole[1])
-  np.testing.assert_allclose(
-    weights[-1], whole[0][-1], atol=_TOLERANCE, rtol=0
-  )
+  np.testing.assert_allclose(weights[-1], whole[0][-1], atol=_TOLERANCE, rtol=0)
 
 
 def test_states_shape_the_model(engine, whole):

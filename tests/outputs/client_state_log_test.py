@@ -162,7 +162,9 @@ class _Kill(BaseException):
   ],
   ids=['half_written', 'before_its_name', 'before_the_server', 'after_both'],
 )
-def test_killed_while_saving_rolls_both_back_together(folder, where, monkeypatch):
+def test_killed_while_saving_rolls_both_back_together(
+  folder, where, monkeypatch
+):
   opened, store = _open(folder)
   opened.restore(_SERVER)
   _advance(store)

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from tff_pipeline.data import aligned
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Examples:
@@ -85,4 +87,7 @@ def from_assignment(
   order = np.concatenate(clients)
   sizes = [len(rows) for rows in clients]
   offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-  return ClientData(Examples(examples.x[order], examples.y[order]), offsets)
+  arranged = Examples(
+    aligned.take(examples.x, order), aligned.take(examples.y, order)
+  )
+  return ClientData(arranged, offsets)

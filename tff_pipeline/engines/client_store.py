@@ -64,7 +64,7 @@ class Store:
 
   def rows(self, clients: np.ndarray) -> state_channel.Leaves:
     """Returns the states of clients, stacked in their order."""
-    rows = self.channel.zeros(len(clients))
+    rows = self.channel.empty(len(clients))
     for number, client in enumerate(np.asarray(clients).tolist()):
       for into, leaf in zip(rows, self.leaves(client), strict=True):
         into[number] = leaf
@@ -137,7 +137,9 @@ def for_channel(
   return None if channel is None else Store(channel, initial=initial)
 
 
-def keeping(engine: engines.Engine, store: Store | None) -> 'engines.Engine | Keeping':
+def keeping(
+  engine: engines.Engine, store: Store | None
+) -> 'engines.Engine | Keeping':
   """Returns what runs rounds on an engine and keeps their clients' states."""
   return engine if store is None else Keeping(engine, store)
 

@@ -18,6 +18,7 @@ from tensorflow_federated.python.common_libs import structure
 
 from tff_pipeline import sampling
 from tff_pipeline.client_work import training_loop
+from tff_pipeline.data import aligned
 from tff_pipeline.data import client_data
 from tff_pipeline.engines import state_channel
 from tff_pipeline.privacy import noise_key as noise_keys
@@ -107,8 +108,8 @@ class Feed:
     States are not in it yet.
     """
     if self._x is None:
-      self._x = tf.constant(self._data.examples.x)
-      self._y = tf.constant(self._data.examples.y)
+      self._x = aligned.as_tensor(self._data.examples.x)
+      self._y = aligned.as_tensor(self._data.examples.y)
     offsets = self._data.offsets
     sizes = offsets[clients + 1] - offsets[clients]
     order = np.argsort(-sizes, kind='stable')

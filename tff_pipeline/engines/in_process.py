@@ -182,6 +182,14 @@ class _SecureSums:
     ]
 
 
+def _collected(zero: graphs.Graph, accumulate: graphs.Graph) -> dict[int, int]:
+  """Returns the appended outputs (`Graph.appends`) that start with no rows."""
+  start = tf.function(lambda: zero([]), autograph=False)()
+  return {
+    to: row for to, row in accumulate.appends.items() if not len(start[to])
+  }
+
+
 def _round(
   form: tff.backends.mapreduce.MapReduceForm,
   feed: feeds.Feed,
@@ -204,7 +212,7 @@ def _round(
   secure = _SecureSums(form)
   client_data = feed.element if work.takes_elements else feed.dataset
   # Appending row by row would copy them all for every client.
-  appends = accumulate.appends
+  appends = _collected(zero, accumulate)
 
   def train_lane(context: Tensors, cohort: feeds.Cohort, lane: int) -> Tensors:
     """Trains every `lanes`-th client of the cohort, and sums the results."""
@@ -240,7 +248,7 @@ def _round(
       parallel_iterations=1,
     )
     for to, array in zip(appends, arrays, strict=True):
-      sums[to] = tf.concat([start[to], array.stack()], axis=0)
+      sums[to] = array.stack()
     return sums
 
   def run(state: Tensors, cohort: feeds.Cohort) -> Tensors:

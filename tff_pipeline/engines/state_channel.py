@@ -26,6 +26,7 @@ from tensorflow_federated.python.common_libs import structure
 from tff_pipeline import validate
 from tff_pipeline.aggregation import collecting
 from tff_pipeline.client_work import training_loop
+from tff_pipeline.data import aligned
 
 Leaves = tuple[np.ndarray, ...]
 """A state, or states as stacked rows: its flat tensors, in TFF's order."""
@@ -59,15 +60,23 @@ class Channel:
   def specs(self) -> tuple[tf.TensorSpec, ...]:
     """Shape and type of each leaf of one state."""
     return tuple(
-      tf.TensorSpec(t.shape, t.dtype) for t in collecting.tensor_types(self.state_type)
+      tf.TensorSpec(t.shape, t.dtype)
+      for t in collecting.tensor_types(self.state_type)
+    )
+
+  def empty(self, size: int) -> Leaves:
+    """Returns rows for `size` clients that hold anything."""
+    return tuple(
+      aligned.empty((size, *spec.shape), spec.dtype.as_numpy_dtype)
+      for spec in self.specs
     )
 
   def zeros(self, size: int) -> Leaves:
     """Returns rows of zeros for `size` clients."""
-    return tuple(
-      np.zeros((size, *spec.shape), spec.dtype.as_numpy_dtype)
-      for spec in self.specs
-    )
+    rows = self.empty(size)
+    for leaf in rows:
+      leaf[...] = 0
+    return rows
 
   def packed(self, leaves: Iterable[Any]) -> Any:
     """Returns leaves in mappings and tuples, as the process names them."""
@@ -94,7 +103,8 @@ class Channel:
     """Returns the rows that a round of `size` clients starts with.
 
     Args:
-      leaves: Rows in the order of the cohort; unset means zeros.
+      leaves: Rows in the order of the cohort, not to be changed while the round
+        runs; unset means zeros.
       size: The cohort's size.
 
     Raises:
@@ -103,7 +113,7 @@ class Channel:
     if leaves is None:
       leaves = self.zeros(size)
     self.check(leaves, (size,))
-    return tuple(map(tf.constant, leaves))
+    return tuple(map(aligned.as_tensor, leaves))
 
 
 def split(channel: Channel | None, metrics: Any) -> tuple[Any, Rows | None]:

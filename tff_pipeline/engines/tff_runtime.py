@@ -182,6 +182,4 @@ class TffRuntime:
     with tff.framework.get_context_stack().install(self._context):
       output = self._process.next(state, datasets)
     metrics, rows = state_channel.split(self.channel, output.metrics)
-    return engine.Round(
-      state=output.state, metrics=metrics, client_states=rows
-    )
+    return engine.Round(state=output.state, metrics=metrics, client_states=rows)
