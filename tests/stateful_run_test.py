@@ -15,6 +15,7 @@ from tests import stateful_processes
 from tff_pipeline import experiment
 from tff_pipeline.algorithms import fed_avg
 from tff_pipeline.engines import client_store
+from tff_pipeline.experiment import building
 from tff_pipeline.outputs import checkpoints
 from tff_pipeline.outputs import client_state_log
 from tff_pipeline.privacy import noise_key as noise_keys
@@ -33,9 +34,10 @@ def build_process(model, *, schedule, aggregator, **unused):
 @pytest.fixture(scope='module', autouse=True)
 def remembering():
   """Every run trains the process that remembers; equal ones share it."""
-  original = experiment.build
+  original = building.build
 
-  def cached(wanted, *, noise_key):
+  def cached(wanted, *, noise_key, data_dir=None):
+    del data_dir
     key = (wanted.engine, noise_key)
     if key not in _parts:
       _parts[key] = original(wanted, noise_key=noise_key)
@@ -43,7 +45,7 @@ def remembering():
 
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(fed_avg, 'build', build_process)
-    patch.setattr(experiment, 'build', cached)
+    patch.setattr(building, 'build', cached)
     yield
   _parts.clear()
 
@@ -57,7 +59,7 @@ def whole(tmp_path_factory):
 
 def _parts_of(wanted):
   key = noise_keys.from_seed(wanted.privacy.noise_seed)
-  return experiment.build(wanted, noise_key=key)
+  return building.build(wanted, noise_key=key)
 
 
 def _states(folder, wanted):
@@ -87,7 +89,7 @@ def _assert_same_states(folder, whole):
 
 def test_run_keeps_the_states_of_who_took_part(whole):
   parts = _parts_of(small_runs.build())
-  cohorts = [parts.mechanism.sampler(r) for r in range(1, 7)]
+  cohorts = [parts.sampler(r) for r in range(1, 7)]
   expected = stateful_processes.expected_states(parts.task.train, cohorts)
   version, states = _states(whole, small_runs.build())
   assert version == small_runs.ROUNDS
@@ -181,4 +183,4 @@ def test_killed_between_states_and_server_rolls_both_back(whole, tmp_path):
   small_runs.assert_same(tmp_path, whole, small_runs.build())
   _assert_same_states(tmp_path, whole)
   summary = json.loads((tmp_path / 'summary.json').read_text())
-  assert summary['status'] == experiment.FINISHED
+  assert summary['status'] == 'finished'

@@ -14,10 +14,10 @@ from tff_pipeline import tasks
 from tff_pipeline import validate
 from tff_pipeline.aggregation import collecting
 from tff_pipeline.client_work import training_loop
-from tff_pipeline.engines import state_channel
 from tff_pipeline.engines import client_store
 from tff_pipeline.engines import engine as engines
 from tff_pipeline.engines import in_process
+from tff_pipeline.engines import state_channel
 from tff_pipeline.models import functional
 
 _CLIENTS = 12

@@ -91,3 +91,27 @@ def from_assignment(
     aligned.take(examples.x, order), aligned.take(examples.y, order)
   )
   return ClientData(arranged, offsets)
+
+
+def first(
+  data: ClientData, *, clients: int | None = None, examples: int | None = None
+) -> ClientData:
+  """Returns the first clients, and the first examples of each.
+
+  Args:
+    data: The clients.
+    clients: How many to keep; unset means all.
+    examples: Rows to keep of each client, at most; unset means all.
+  """
+  offsets = data.offsets[: None if clients is None else clients + 1]
+  kept = ClientData(
+    Examples(data.examples.x[: offsets[-1]], data.examples.y[: offsets[-1]]),
+    offsets,
+  )
+  if examples is None:
+    return kept
+  rows = [
+    np.arange(start, min(stop, start + examples))
+    for start, stop in zip(offsets[:-1], offsets[1:], strict=True)
+  ]
+  return from_assignment(kept.examples, rows)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tff_pipeline.engines import state_channel
 from tff_pipeline.engines import engine as engines
+from tff_pipeline.engines import state_channel
 
 
 class Store:

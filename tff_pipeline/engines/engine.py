@@ -9,8 +9,8 @@ import tensorflow_federated as tff
 from tff_pipeline import config
 from tff_pipeline.client_work import training_loop
 from tff_pipeline.data import client_data
-from tff_pipeline.engines import state_channel
 from tff_pipeline.engines import feeds
+from tff_pipeline.engines import state_channel
 from tff_pipeline.privacy import noise_key as noise_keys
 
 

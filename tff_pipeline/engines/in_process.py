@@ -26,10 +26,10 @@ from tensorflow_federated.python.common_libs import structure
 from tensorflow_federated.python.core.impl.types import type_conversions
 
 from tff_pipeline import validate
-from tff_pipeline.engines import state_channel
 from tff_pipeline.engines import engine
 from tff_pipeline.engines import feeds
 from tff_pipeline.engines import graphs
+from tff_pipeline.engines import state_channel
 
 Tensors = list[tf.Tensor]
 

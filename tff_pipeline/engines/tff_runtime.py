@@ -24,9 +24,9 @@ import numpy as np
 import portpicker
 import tensorflow_federated as tff
 
-from tff_pipeline.engines import state_channel
 from tff_pipeline.engines import engine
 from tff_pipeline.engines import feeds
+from tff_pipeline.engines import state_channel
 
 _STARTUP_SECONDS = 60.0
 _MAX_MESSAGE_BYTES = 2 * 1000 * 1000 * 1000
