@@ -86,7 +86,7 @@ class Feed:
       data: All clients.
       element_type: Type of an element of a client's data.
       schedule: Epochs, batches and shuffling of batched datasets; a process
-        that takes dense data has its own.
+        that takes dense data has its own. The limit on examples holds for both.
       seed: The experiment's seed; decides the shuffle keys.
       noise_key: The run's noise key; decides the clients' noise keys.
       channel: How states enter the element, if it has any.
@@ -112,6 +112,8 @@ class Feed:
       self._y = aligned.as_tensor(self._data.examples.y)
     offsets = self._data.offsets
     sizes = offsets[clients + 1] - offsets[clients]
+    if self._schedule.max_examples is not None:
+      sizes = np.minimum(sizes, self._schedule.max_examples)
     order = np.argsort(-sizes, kind='stable')
     clients, sizes = clients[order], sizes[order]
     keys = sampling.client_keys(self._seed, round_num, clients)
@@ -185,7 +187,8 @@ class Feed:
       part = tf.data.Dataset.from_tensor_slices(examples)
       part = part.batch(self._schedule.batch_size)
       batches = part if batches is None else batches.concatenate(part)
-    return batches
+    max_steps = self._schedule.max_steps
+    return batches if max_steps is None else batches.take(max_steps)
 
 
 def for_process(

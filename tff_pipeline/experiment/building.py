@@ -127,6 +127,8 @@ def _federated(
     epochs=client.epochs,
     batch_size=client.batch_size,
     shuffle=client.shuffle,
+    max_examples=client.max_examples,
+    max_steps=client.max_steps,
   )
   process = fed_avg.build(
     model,
