@@ -406,5 +406,5 @@ def test_limits_of_a_client_are_no_limits_of_centralized_training(leaf):
   build()
   with pytest.raises(validate.UsageError, match=f'--client.{leaf}.*no value'):
     build(**{leaf: 4})
-  with pytest.raises(validate.UsageError, match=f'--client.{leaf}.*>= 1'):
+  with pytest.raises(validate.UsageError, match=f'--client.{leaf}.*at least 1'):
     config.Client(batch_size=5, **{leaf: 0})
