@@ -65,7 +65,10 @@ def cached_parts() -> Iterator[None]:
   original = experiment.build
 
   def cached(
-    wanted: config.Experiment, *, noise_key: noise_keys.NoiseKey
+    wanted: config.Experiment,
+    *,
+    noise_key: noise_keys.NoiseKey,
+    data_dir: None = None,
   ) -> experiment.Parts:
     leaves = config.to_dict(wanted)
     for name in ('rounds', 'evaluate_every', 'checkpoint_every'):

@@ -93,6 +93,7 @@ def run(
   experiment: config.Experiment,
   output_dir: str | os.PathLike[str],
   *,
+  data_dir: str | os.PathLike[str] | None = None,
   max_epsilon: float | None = None,
   argv: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -102,6 +103,7 @@ def run(
     experiment: The config. The one that a directory was started with, or the
       run is refused.
     output_dir: The run directory.
+    data_dir: Folder of the data sets' files; see `data.locations`.
     max_epsilon: Stop before the round whose release would exceed it.
     argv: The command line, for the record.
 
@@ -136,7 +138,8 @@ def run(
     if directory.record is None:
       _last_round(solved, guaranteed, max_epsilon=max_epsilon)
     key = _planned_noise_key(solved.privacy, directory.path)
-    parts = build(solved, noise_key=key)
+    tasks.prepare(solved.task, data_dir=data_dir)
+    parts = build(solved, noise_key=key, data_dir=data_dir)
     with _failures(directory.path):
       directory.claim(_record(experiment, solution, argv))
       _keep_noise_key(solved.privacy, key, directory.path)
@@ -154,6 +157,7 @@ def describe(
   test = ', '.join(f'{k} {v:.4f}' for k, v in summary['test'].items())
   lines = {
     'held-out data': test,
+    **({} if summary['data'] == 'real' else {'data': summary['data']}),
     'epsilon': f'{statements.shown(float(privacy["epsilon"]))} at delta '
     f'{privacy["delta"]} ({privacy["headline"]["accountant"].upper()}; by '
     f'RDP {statements.shown(float(privacy["epsilon_rdp"]))})',
@@ -196,9 +200,17 @@ def smoke_round() -> None:
 
 
 def build(
-  experiment: config.Experiment, *, noise_key: noise_keys.NoiseKey
+  experiment: config.Experiment,
+  *,
+  noise_key: noise_keys.NoiseKey,
+  data_dir: str | os.PathLike[str] | None = None,
 ) -> Parts:
   """Builds all parts of a config in which nothing is left to solve.
+
+  Args:
+    experiment: The config.
+    noise_key: Decides the DP noise.
+    data_dir: Folder of the data sets' files; see `data.locations`.
 
   Raises:
     UsageError: If the config does not fit the data.
@@ -210,7 +222,7 @@ def build(
   from tff_pipeline.models import functional
   from tff_pipeline.privacy import mechanisms
 
-  task = tasks.build(experiment.task, seed=experiment.seed)
+  task = tasks.build(experiment.task, seed=experiment.seed, data_dir=data_dir)
   _check_data(experiment.privacy, task.train.client_sizes)
   model = functional.build(
     functional.keras_model(task.model_factory, seed=experiment.seed),
@@ -601,6 +613,7 @@ class _Session:
     summary = {
       'status': FINISHED if finished else AT_MAX_EPSILON,
       'rounds': last,
+      'data': self._parts.task.label or 'real',
       'test': self._evaluate(weights),
       'privacy': statement,
       'versions': versions(),
@@ -609,12 +622,14 @@ class _Session:
     return run_directory.read_json(self._folder / _SUMMARY)
 
   def _statement(self, last: int) -> dict[str, Any]:
-    return statements.build(
+    statement = statements.build(
       config.terms(self._experiment),
       released=self._ledger.release_counts(last),
       replays=self._ledger.replays(),
       solved=self._solution,
     )
+    statement['not_covered'] += self._parts.task.uncovered
+    return statement
 
 
 def _weights(state: Any) -> Any:

@@ -15,6 +15,7 @@ from tff_pipeline.config.choices import Batches
 from tff_pipeline.config.choices import EngineName
 from tff_pipeline.config.choices import FileTask
 from tff_pipeline.config.choices import ImageMode
+from tff_pipeline.config.choices import Labelling
 from tff_pipeline.config.choices import Mechanism
 from tff_pipeline.config.choices import Missing
 from tff_pipeline.config.choices import Optimizer
@@ -24,6 +25,7 @@ from tff_pipeline.config.choices import Sampling
 from tff_pipeline.config.choices import Scaling
 from tff_pipeline.config.choices import Shuffle
 from tff_pipeline.config.choices import SolveFor
+from tff_pipeline.config.choices import Source
 from tff_pipeline.config.choices import Split
 from tff_pipeline.config.choices import Target
 from tff_pipeline.config.choices import Transform
@@ -56,6 +58,7 @@ __all__ = [
   'Experiment',
   'FileTask',
   'ImageMode',
+  'Labelling',
   'LeafRule',
   'Mechanism',
   'Missing',
@@ -68,6 +71,7 @@ __all__ = [
   'Server',
   'Shuffle',
   'SolveFor',
+  'Source',
   'Split',
   'Target',
   'Task',

@@ -3,7 +3,6 @@
 import dataclasses
 from typing import ClassVar
 
-from tff_pipeline import validate
 from tff_pipeline.config import choices
 from tff_pipeline.config import leaves
 
@@ -13,7 +12,7 @@ _POOLED = tuple(
 _FILES = tuple(map(str, choices.FileTask))
 # Files whose rows have named columns; arrays of an npz file count as columns.
 _TYPED = (str(choices.FileTask.CSV), str(choices.FileTask.PARQUET))
-_TABLES = (*_TYPED, str(choices.FileTask.NPZ))
+TABLES = (*_TYPED, str(choices.FileTask.NPZ))
 _SQLITE = (str(choices.FileTask.TFF_SQLITE),)
 _IMAGES = (str(choices.FileTask.IMAGE_FOLDER),)
 _FEATURE_SKEW = (choices.Partition.FEATURE_SKEW,)
@@ -28,6 +27,11 @@ class Task(leaves.Record):
     'Data set with its loss and metrics: a name from tff_pipeline.tasks, or '
     'your own data by its format: ' + ', '.join(_FILES) + '.',
     required=True,
+  )
+  source: choices.Source = leaves.leaf(
+    'real: the data set; stand_in: generated examples of the same shapes, for '
+    'tests and smoke runs, whose accuracy means nothing.',
+    default=choices.Source.REAL,
   )
   model: str | None = leaves.leaf(
     'Keras factory: a name from tff_pipeline.models or your own as '
@@ -90,6 +94,36 @@ class Task(leaves.Record):
     used_by=('partition', _POOLED),
     at_least=0,
   )
+  max_clients: int | None = leaves.leaf(
+    'Keep only the first clients of a data set that has clients of its own, '
+    'in the order of their names.',
+    used_by=('partition', (choices.Partition.NATURAL,)),
+    at_least=1,
+  )
+  max_client_examples: int | None = leaves.leaf(
+    'Keep only the first training examples of each client of a data set that '
+    'has clients of its own.',
+    used_by=('partition', (choices.Partition.NATURAL,)),
+    at_least=1,
+  )
+  labelling: choices.Labelling | None = leaves.leaf(
+    'own: each client labels by a model of its own; shared: one model and one '
+    "distribution of features for all, which is FedProx's IID data.",
+    used_by=('name', ('synthetic',)),
+    required=True,
+  )
+  alpha: float | None = leaves.leaf(
+    "FedProx's alpha: how much the clients' labelling models differ.",
+    used_by=('labelling', (choices.Labelling.OWN,)),
+    required=True,
+    at_least=0.0,
+  )
+  beta: float | None = leaves.leaf(
+    "FedProx's beta: how much the clients' features differ.",
+    used_by=('labelling', (choices.Labelling.OWN,)),
+    required=True,
+    at_least=0.0,
+  )
   path: str | None = leaves.leaf(
     'Your own file; a folder for image_folder.',
     used_by=('name', _FILES),
@@ -98,17 +132,17 @@ class Task(leaves.Record):
   client_column: str | None = leaves.leaf(
     'Column (npz: array) that says whose row it is. Needed for natural '
     'clients; never a feature.',
-    used_by=('name', _TABLES),
+    used_by=('name', TABLES),
   )
   label_column: str | None = leaves.leaf(
     'Column (npz: array, tff_sqlite: feature) that is to be predicted.',
-    used_by=('name', (*_TABLES, *_SQLITE)),
+    used_by=('name', (*TABLES, *_SQLITE)),
     required=True,
   )
   feature_columns: str | None = leaves.leaf(
     'Columns (npz: arrays, tff_sqlite: features) to predict from, separated '
     'by commas. Unset means all others.',
-    used_by=('name', (*_TABLES, *_SQLITE)),
+    used_by=('name', (*TABLES, *_SQLITE)),
   )
   categorical_columns: str | None = leaves.leaf(
     'Feature columns with categories instead of numbers, separated by commas; '
@@ -118,7 +152,7 @@ class Task(leaves.Record):
   target: choices.Target | None = leaves.leaf(
     'What the labels are: classes of any kind, or numbers (regression). '
     'Unset means classes.',
-    used_by=('name', _TABLES),
+    used_by=('name', TABLES),
   )
   missing: choices.Missing | None = leaves.leaf(
     'Rows with an empty cell: refuse the file, fill (numbers with the mean of '
@@ -130,16 +164,16 @@ class Task(leaves.Record):
     'Numeric features: standardise by mean and standard deviation of the '
     'training rows (which no epsilon covers), or none. Unset means '
     'standardise; npz images of whole numbers are divided by 255 instead.',
-    used_by=('name', _TABLES),
+    used_by=('name', TABLES),
   )
   split: choices.Split | None = leaves.leaf(
     'Held-out rows: those of a share of the clients, or a share of the rows '
     'of each client. Unset means within_client.',
-    used_by=('name', (*_TABLES, *_IMAGES)),
+    used_by=('name', (*TABLES, *_IMAGES)),
   )
   test_share: float | None = leaves.leaf(
     'Share that is held out. Unset means 0.2.',
-    used_by=('name', (*_TABLES, *_IMAGES)),
+    used_by=('name', (*TABLES, *_IMAGES)),
     above=0.0,
     below=1.0,
   )
@@ -165,28 +199,3 @@ class Task(leaves.Record):
     used_by=('name', _SQLITE),
     at_least=1,
   )
-
-  def __post_init__(self) -> None:
-    super().__post_init__()
-    natural = self.partition is choices.Partition.NATURAL
-    if self.name in _TABLES and natural and self.client_column is None:
-      raise validate.error(
-        'task.client_column',
-        expected='a column, since --task.partition=natural needs clients',
-        found='nothing',
-        remedy='Name it, or deal the rows, as in --task.partition=iid '
-        '--task.clients=100',
-      )
-    if self.split is choices.Split.BY_CLIENT and not natural:
-      raise validate.error(
-        'task.split',
-        expected=f'{choices.Split.WITHIN_CLIENT}, since there are no clients '
-        'before the rows are dealt',
-        found=self.split,
-      )
-    if self.name in _SQLITE and not natural:
-      raise validate.error(
-        'task.partition',
-        expected=f'{choices.Partition.NATURAL}: this format has clients',
-        found=self.partition,
-      )
