@@ -4,7 +4,7 @@ Nothing is unpickled, and no size that a file states is believed before the
 file has shown as many bytes.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 import contextlib
 import gzip
 import math
@@ -145,11 +145,3 @@ def read_idx(
     if len(content) != stated:
       raise ValueError(f'it states {sizes} values, and has {len(content)}')
   return np.frombuffer(content, np.uint8).reshape(sizes)
-
-
-def read_text(
-  path: pathlib.Path, parse: Callable[[str], object]
-) -> object:
-  """Returns what `parse` makes of a UTF-8 file; its ValueErrors are reported."""
-  with complaints(path):
-    return parse(path.read_text(encoding='utf-8'))

@@ -22,7 +22,7 @@ from tff_pipeline.data import client_data
 from tff_pipeline.data import raw_files
 
 if typing.TYPE_CHECKING:
-  import tensorflow as tf
+  pass
 
 _CHUNK = 20_000  # Serialized examples parsed at a time.
 _COLUMNS = {
@@ -95,7 +95,9 @@ def _connect(path: pathlib.Path) -> Iterator[sqlite3.Connection]:
 
 def _check_tables(connection: sqlite3.Connection) -> None:
   # A view could run anything that SQL can.
-  found = connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
+  found = connection.execute(
+    "SELECT name FROM sqlite_master WHERE type='table'"
+  )
   tables = {name for (name,) in found}
   for table, columns in _COLUMNS.items():
     if table not in tables:
