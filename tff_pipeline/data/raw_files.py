@@ -102,15 +102,17 @@ def read_npz(
   Raises:
     UsageError: If the file is damaged or other than that.
   """
-  with complaints(path), np.load(path, allow_pickle=False) as archive:
+  arrays = {}
+  with complaints(path):
+    archive = np.load(path, allow_pickle=False)
     if not isinstance(archive, np.lib.npyio.NpzFile):
       raise ValueError('it is no npz archive')
-    arrays = {}
-    for name, (dtype, shape) in names.items():
-      if name not in archive:
-        raise ValueError(f'it has no array {name}')
-      arrays[name] = archive[name]
-      check_array(name, arrays[name], dtype=dtype, shape=shape)
+    with archive:
+      for name, (dtype, shape) in names.items():
+        if name not in archive:
+          raise ValueError(f'it has no array {name}')
+        arrays[name] = archive[name]
+        check_array(name, arrays[name], dtype=dtype, shape=shape)
   return arrays
 
 

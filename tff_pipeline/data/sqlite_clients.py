@@ -69,6 +69,7 @@ def read(
     UsageError: If the file is damaged or not in this format.
   """
   with raw_files.complaints(path), _connect(path) as connection:
+    _check_size(connection, path)
     _check_tables(connection)
     names = _client_names(connection, split, max_clients)
     if not names:
@@ -91,6 +92,16 @@ def _connect(path: pathlib.Path) -> Iterator[sqlite3.Connection]:
       yield connection
   except sqlite3.Error as e:
     raise ValueError(f'{e}, says SQLite') from e
+
+
+def _check_size(connection: sqlite3.Connection, path: pathlib.Path) -> None:
+  """Raises `ValueError` for a torn last page, which SQLite reads as zeros."""
+  pages, size = (
+    connection.execute(f'PRAGMA {name}').fetchone()[0]
+    for name in ('page_count', 'page_size')
+  )
+  if path.stat().st_size < pages * size:
+    raise ValueError(f'it ends before its {pages} pages of {size} bytes')
 
 
 def _check_tables(connection: sqlite3.Connection) -> None:
@@ -185,7 +196,8 @@ def _parse(serialized: list[Any], format: Format) -> Columns:
   try:
     with tf.device('CPU'):
       parsed = tf.io.parse_example(tf.constant(serialized), spec)
-  except tf.errors.OpError as e:
+  except (tf.errors.OpError, UnicodeDecodeError) as e:
+    # TensorFlow quotes the example, whose bytes it then may fail to decode.
     raise ValueError(f'an example in it is not as it should be: {e}') from e
   return {name: column.numpy() for name, column in parsed.items()}
 
