@@ -287,6 +287,31 @@ def test_what_was_read_without_noise_is_in_the_statement(tmp_path, monkeypatch):
   assert 'the mean of everything' in statement['not_covered']
 
 
+def test_pooled_task_has_one_client_with_all_examples():
+  dealt = config.Task(
+    name='digits', partition='dirichlet', clients=9, concentration=0.1
+  )
+  built = tasks.build(tasks.pooled(dealt), seed=3)
+  assert built.train.client_sizes.tolist() == [1437]
+
+
+def test_pooled_task_keeps_what_is_not_about_dealing():
+  dealt = config.Task(
+    name='synthetic', model='mlp', max_clients=3, **TABLE['synthetic'][0]
+  )
+  pooled = tasks.pooled(dealt)
+  assert (pooled.alpha, pooled.beta, pooled.model) == (1.0, 1.0, 'mlp')
+  whole = tasks.build(dataclasses.replace(dealt, model=None), seed=0).train
+  built = tasks.build(dataclasses.replace(pooled, model=None), seed=0).train
+  assert built.client_sizes.tolist() == [whole.client_sizes.sum()]
+
+
+def test_pooled_data_has_no_first_clients():
+  for leaf in ('max_clients', 'max_client_examples'):
+    with pytest.raises(validate.UsageError, match=f'^--task.{leaf}: '):
+      tasks.build(_task('mnist', **{leaf: 2}), seed=0)
+
+
 def test_first_clients():
   data = client_data.ClientData(
     client_data.Examples(np.arange(6), np.arange(6)), np.array([0, 3, 3, 6])

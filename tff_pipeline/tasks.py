@@ -103,6 +103,18 @@ def check(task: config.Task) -> None:
   validate.check_choice('task.model', task.model, TASKS[task.name].models)
 
 
+def pooled(task: config.Task) -> config.Task:
+  """Returns the task with all of its training examples in one place."""
+  dealing = {
+    field.name: None
+    for field in dataclasses.fields(task)
+    if (field.metadata['rule'].used_by or ('',))[0] == 'partition'
+  }
+  return dataclasses.replace(
+    task, **dealing | {'partition': config.Partition.IID, 'clients': 1}
+  )
+
+
 def prepare(
   task: config.Task, *, data_dir: str | os.PathLike[str] | None = None
 ) -> None:
@@ -197,14 +209,16 @@ def _clients(
 
   train, test = loaded.train, loaded.client_test
   if isinstance(train, client_data.ClientData):
+    train = client_data.first(
+      train, clients=task.max_clients, examples=task.max_client_examples
+    )
     if task.partition is config.Partition.NATURAL:
-      if task.max_clients is not None and test is not None:
+      if test is not None:
         test = client_data.first(test, clients=task.max_clients)
-      kept = client_data.first(
-        train, clients=task.max_clients, examples=task.max_client_examples
-      )
-      return kept, test
+      return train, test
     train = train.examples
+  else:
+    _check_no_limits(task)
   if train.y.ndim != 1 and task.partition is config.Partition.DIRICHLET:
     raise validate.error(
       'task.partition',
@@ -213,6 +227,17 @@ def _clients(
       found=task.partition,
     )
   return partition.deal(train, task=task, seed=seed), None
+
+
+def _check_no_limits(task: config.Task) -> None:
+  for leaf in ('max_clients', 'max_client_examples'):
+    value = getattr(task, leaf)
+    if value is not None:
+      raise validate.error(
+        f'task.{leaf}',
+        expected=f'no value, since {task.name} has no clients of its own',
+        found=value,
+      )
 
 
 def _self_labelled(data: Any) -> Any:

@@ -195,6 +195,13 @@ def _check_algorithm(experiment: 'records.Experiment') -> None:
       expected=f'{choices.Sampling.FULL} {reason}: all data is in one place',
       found=experiment.cohort.sampling,
     )
+  if experiment.engine is not choices.EngineName.IN_PROCESS:
+    raise validate.error(
+      'engine',
+      expected=f'{choices.EngineName.IN_PROCESS} {reason}, which is no process '
+      'of TFF',
+      found=experiment.engine,
+    )
   if experiment.privacy.mechanism not in (
     choices.Mechanism.NONE,
     choices.Mechanism.DP_SGD,
@@ -204,6 +211,14 @@ def _check_algorithm(experiment: 'records.Experiment') -> None:
       expected=f'{choices.Mechanism.NONE} or '
       f'{choices.Mechanism.DP_SGD} {reason}',
       found=experiment.privacy.mechanism,
+    )
+  fixed = experiment.algorithm.batches is choices.Batches.FIXED_SIZE
+  if fixed and experiment.privacy.noise_seed is not None:
+    raise validate.error(
+      'privacy.noise_seed',
+      expected=f'no value with --algorithm.batches={choices.Batches.FIXED_SIZE}'
+      ": TensorFlow Privacy's optimizers draw noise that no key decides",
+      found=experiment.privacy.noise_seed,
     )
 
 
