@@ -6,6 +6,7 @@ import typing
 from tff_pipeline import validate
 from tff_pipeline.config import choices
 from tff_pipeline.config import privacy as privacy_leaves
+from tff_pipeline.config import task as task_leaves
 
 if typing.TYPE_CHECKING:
   from tff_pipeline.config import records
@@ -229,6 +230,42 @@ def _check_algorithm(experiment: 'records.Experiment') -> None:
     )
 
 
+def _check_own_data(experiment: 'records.Experiment') -> None:
+  """The user's own files have no stand-in, and clients only if said which."""
+  task = experiment.task
+  natural = task.partition is choices.Partition.NATURAL
+  if task.name not in tuple(choices.FileTask):
+    return
+  if task.source is not choices.Source.REAL:
+    raise validate.error(
+      'task.source',
+      expected=f'{choices.Source.REAL} with --task.name={task.name}',
+      found=task.source,
+    )
+  if task.name in task_leaves.TABLES and natural and not task.client_column:
+    raise validate.error(
+      'task.client_column',
+      expected=f'a column, since --task.partition={task.partition} needs '
+      'clients',
+      found='nothing',
+      remedy='Name it, or deal the rows, as in --task.partition=iid '
+      '--task.clients=100',
+    )
+  if task.split is choices.Split.BY_CLIENT and not natural:
+    raise validate.error(
+      'task.split',
+      expected=f'{choices.Split.WITHIN_CLIENT}, since rows that are dealt have '
+      'no clients before',
+      found=task.split,
+    )
+  if task.name == choices.FileTask.TFF_SQLITE and not natural:
+    raise validate.error(
+      'task.partition',
+      expected=f'{choices.Partition.NATURAL}: this format has clients',
+      found=task.partition,
+    )
+
+
 CROSS_CHECKS: tuple[Callable[['records.Experiment'], None], ...] = (
   _check_solved_leaf,
   _check_cohort_size,
@@ -239,4 +276,5 @@ CROSS_CHECKS: tuple[Callable[['records.Experiment'], None], ...] = (
   _check_example_level,
   _check_noise_cohort_size,
   _check_algorithm,
+  _check_own_data,
 )
