@@ -48,14 +48,23 @@ def run(main: Callable[[], int | None]) -> None:
   in `app.call_after_init`), eager execution is not on yet, and Keras then
   fails to build models. TensorFlow is imported late here, for `--help`'s sake.
   """
+
+  def no_arguments(arguments: list[str]) -> int | None:
+    if arguments:
+      raise validate.UsageError(
+        f'unexpected argument {arguments[0]!r}: flags look like --name=value'
+      )
+    return main()
+
+  run_on_paths(no_arguments)
+
+
+def run_on_paths(main: Callable[[list[str]], int | None]) -> None:
+  """As `run`, for a binary whose arguments without dashes are paths."""
   try:
     app.define_help_flags()
     arguments = _parse_flags(sys.argv)
-    if len(arguments) > 1:
-      raise validate.UsageError(
-        f'unexpected argument {arguments[1]!r}: flags look like --name=value'
-      )
-    sys.exit(main())
+    sys.exit(main(arguments[1:]))
   except (validate.UsageError, flags.Error) as error:
     print('error:', ' '.join(str(error).split()), file=sys.stderr)
     sys.exit(USAGE_ERROR_STATUS)
