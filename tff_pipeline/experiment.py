@@ -589,6 +589,7 @@ class _Session:
     }
 
   def _finish(self, state: Any, last: int) -> dict[str, Any]:
+    from tff_pipeline.outputs import hyperparameters
     from tff_pipeline.outputs import saved_model
 
     weights = _weights(state)
@@ -605,7 +606,13 @@ class _Session:
       'privacy': statement,
       'versions': versions(),
     }
+    hyperparameters.write(
+      self._folder / 'tensorboard',
+      run_directory.flat(config.to_dict(self._experiment)),
+      metrics=('epsilon', *_prefixed('test_', summary['test'])),
+    )
     run_directory.write_json(self._folder / _SUMMARY, summary)
+    _write_report(self._folder)
     return run_directory.read_json(self._folder / _SUMMARY)
 
   def _statement(self, last: int) -> dict[str, Any]:
@@ -614,6 +621,21 @@ class _Session:
       released=self._ledger.release_counts(last),
       replays=self._ledger.replays(),
       solved=self._solution,
+    )
+
+
+def _write_report(folder: pathlib.Path) -> None:
+  """Writes the run's page. What is wrong with a page is not with the run."""
+  try:
+    from tff_pipeline.report import writing
+
+    writing.write_run(folder)
+  except Exception as e:  # Drawing libraries raise anything.
+    _log.warning(
+      'No report was written (%r); the run is complete without it: python -m '
+      'experiments.report %s',
+      e,
+      folder,
     )
 
 

@@ -96,8 +96,7 @@ class Arm:
   @functools.cached_property
   def label(self) -> str:
     """What tells the arm from others, in short names."""
-    words = [f'{short(k)} {value(v)}' for k, v in self.changes.items()]
-    return ', '.join(words) or 'all runs'
+    return words(self.changes) or 'all runs'
 
   @property
   def promise(self) -> Promise:
@@ -311,6 +310,15 @@ def value(leaf_value: Any) -> str:
   if leaf_value is None:
     return 'unset'
   return f'{leaf_value:g}' if isinstance(leaf_value, float) else f'{leaf_value}'
+
+
+def words(changes: Mapping[str, Any]) -> str:
+  """Returns leaves with their values.
+
+  >>> words({'privacy.noise_multiplier': 0.3, 'client.epochs': 2})
+  'noise multiplier 0.3, epochs 2'
+  """
+  return ', '.join(f'{short(k)} {value(v)}' for k, v in changes.items())
 
 
 def _order(changes: Mapping[str, Any]) -> list[tuple[int, float, str]]:

@@ -315,7 +315,6 @@ def _privacy(statement: Mapping[str, Any]) -> page.Section:
   return page.Section(
     id='privacy',
     title='Privacy statement',
-    paragraphs=[statement['sentence']],
     facts=entries(statement),
     folds=folds,
   )

@@ -141,6 +141,7 @@ def _render(drawn: Figure, shape: Shape, *, kind: str, paper: str) -> bytes:
     rows = 1 if wide else drawn.panels
     size = (9.4, drawn.height) if wide else (4.1, drawn.height * 0.92 * rows)
     canvas = mpl_figure.Figure(size, layout='constrained', facecolor=paper)
+    canvas.get_layout_engine().set(wspace=0.06, hspace=0.05)
     axes = canvas.subplots(rows, columns, squeeze=False).ravel().tolist()
     drawn.draw(axes, shape)
     file = io.BytesIO()

@@ -25,6 +25,7 @@ import pandas as pd
 
 from tff_pipeline import config
 from tff_pipeline import validate
+from tff_pipeline.outputs import run_directory
 from tff_pipeline.privacy import ledger as ledgers
 from tff_pipeline.privacy import statement as statements
 
@@ -112,7 +113,7 @@ def read(path: str | os.PathLike[str], *, name: str | None = None) -> Run:
   record = read_json(folder / CONFIG)
   try:
     values = record['config']
-    leaves = flat(values)
+    leaves = run_directory.flat(values)
     if record.get('solved'):
       leaves.pop('privacy.target_epsilon', None)
       leaves.pop('privacy.solve_for', None)
@@ -208,21 +209,6 @@ def is_higher_better(metric: str) -> bool:
   """
   words = metric.removeprefix(TEST).split('_')
   return not {'loss', 'error', 'mae', 'mse', 'rmse', 'perplexity'} & set(words)
-
-
-def flat(values: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-  """Returns nested values under dotted names.
-
-  >>> flat({'client': {'epochs': 3}, 'rounds': 40})
-  {'client.epochs': 3, 'rounds': 40}
-  """
-  found = {}
-  for name, value in values.items():
-    if isinstance(value, Mapping):
-      found |= flat(value, f'{prefix}{name}.')
-    else:
-      found[prefix + name] = value
-  return found
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

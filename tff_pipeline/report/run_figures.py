@@ -25,7 +25,7 @@ def build(run: reading.Run) -> Iterator[drawing.Figure]:
     yield _learning(run, metrics)
   if 'clip_norm' in run.metrics or _CLIPPED in run.metrics:
     yield _clipping(run)
-  if {'noised_update_norm', 'noise_norm'} <= set(run.metrics):
+  if {'released_update_norm', 'noise_norm'} <= set(run.metrics):
     yield _signal(run)
   if run.rounds and set(_PHASES) <= set(run.metrics):
     yield _time(run)
@@ -184,7 +184,8 @@ def _signal(run: reading.Run) -> drawing.Figure:
 def _draw_signal(run, panels, shape) -> None:
   del shape
   rounds = run.metrics['round']
-  released, noise = run.metrics['noised_update_norm'], run.metrics['noise_norm']
+  released = run.metrics['released_update_norm']
+  noise = run.metrics['noise_norm']
   norms, ratio = panels
   norms.plot(rounds, released, color=drawing.color(0), label='released update')
   norms.plot(

@@ -85,7 +85,8 @@ def _draw_frontier(groups, metric, panels, shape) -> None:
     axes.set_ylabel(tables.metric_name(metric))
     delta = f' at δ = {about.delta:g}' if about.scope != 'none' else ''
     kind = ', extrapolated' if about.extrapolated else ''
-    axes.set_xlabel(f'ε{kind}{delta} ({about.relation or "no mechanism"})')
+    relation = about.relation.replace('_', ' ')
+    axes.set_xlabel(f'ε{kind}{delta} ({relation or "no mechanism"})')
     _set_limits(axes, arms, metric, values)
     if len(groups) > 1:
       axes.set_title(about.label, fontsize=8)
@@ -249,10 +250,7 @@ def _draw_by_leaf(arms, metric, leaf, panels, shape) -> None:
   series = {}
   for arm in arms:
     rest = {k: v for k, v in arm.changes.items() if k != leaf}
-    words = [
-      f'{comparison.short(k)} {comparison.value(v)}' for k, v in rest.items()
-    ]
-    series.setdefault(', '.join(words), []).append(arm)
+    series.setdefault(comparison.words(rest), []).append(arm)
   positions = sorted({arm.changes[leaf] for arm in arms})
   place = {value: i for i, value in enumerate(positions)}
   several = len(series) > 1
@@ -293,9 +291,8 @@ def _ticks_with_epsilon(axes, arms, leaf, positions, shape) -> None:
   for position in positions:
     found = [a for a in arms if a.changes[leaf] == position]
     shown = sorted({a.epsilon for a in found})
-    words = '…'.join(
-      _short_epsilon(e) for e in dict.fromkeys([shown[0], shown[-1]])
-    )
+    ends = dict.fromkeys([shown[0], shown[-1]])
+    words = '…'.join(map(_short_epsilon, ends))
     if any(a.promise.extrapolated for a in found):
       words += '*'
     labels.append(f'{comparison.value(position)}\nε {words}')
@@ -414,9 +411,8 @@ def _draw_curves(arms, metric, panels, shape) -> None:
     values = ', '.join(comparison.value(v) for v in arm.changes.values())
     marker = ' extrapolated' if arm.promise.extrapolated else ''
     text = f'{values} · ε {_short_epsilon(arm.epsilon)}{marker}'.lstrip(' ·')
-    ends.append(
-      (curve.index[-1], curve['mean'].iloc[-1], text, drawing.color(i))
-    )
+    last = curve['mean'].iloc[-1]
+    ends.append((curve.index[-1], last, text, drawing.color(i)))
   drawing.whole_rounds(axes)
   axes.set_ylabel(tables.metric_name(metric))
   leaves = ', '.join(map(comparison.short, arms[0].changes)) if arms else ''
