@@ -13,6 +13,7 @@ import logging
 import os
 import pathlib
 import sys
+from typing import Any
 
 # Level 3 hides the CUDA "unable to register" errors of a machine without CUDA.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -135,6 +136,13 @@ def load(name: str) -> config.Experiment:
       found=name,
     )
   return loaded
+
+
+def load_sweep(name: str) -> Any:
+  """Returns SWEEP of an experiment file, or `None` if it has none."""
+  load(name)
+  module = importlib.import_module(experiment_names().get(name, name))
+  return getattr(module, 'SWEEP', None)
 
 
 def experiment_names() -> dict[str, str]:

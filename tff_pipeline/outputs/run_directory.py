@@ -210,10 +210,10 @@ def flat(values: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
   >>> flat({'client': {'epochs': 3}, 'rounds': 40})
   {'client.epochs': 3, 'rounds': 40}
   """
-  flat = {}
+  found = {}
   for name, value in values.items():
     if isinstance(value, Mapping):
-      flat |= flat(value, prefix + name + '.')
+      found |= flat(value, prefix + name + '.')
     else:
-      flat[prefix + name] = value
-  return flat
+      found[prefix + name] = value
+  return found
