@@ -82,6 +82,7 @@ def main() -> int:
   """Plans, prices, prints or runs the sweep; returns the exit status."""
   from tff_pipeline.sweeps import design
 
+  cli.log_to_stderr()
   base = cli.read_experiment()
   sweep = _read_sweep()
   given = config_flags.given(flags.FLAGS)

@@ -7,7 +7,6 @@ first rounds of one run of each kind, in a process of its own.
 from collections.abc import Mapping, Sequence
 import dataclasses
 import json
-import math
 from typing import Any
 
 from tff_pipeline import config
@@ -136,21 +135,31 @@ class Probe:
     )
 
 
-def probe(seconds: float, rows: Sequence[Mapping[str, float]]) -> Probe:
+def probe(
+  seconds: float,
+  rows: Sequence[Mapping[str, float]],
+  *,
+  evaluate_every: int,
+) -> Probe:
   """Returns what the rows of a short run say.
 
   Args:
     seconds: Of the whole process.
     rows: Of `metrics.csv`; the first one, which compiles, is not a measure.
+    evaluate_every: Rounds between evaluations; the last row has one.
   """
-  later = sorted(row['whole_seconds'] for row in rows[1:])
-  middle = later[len(later) // 2] if later else math.nan
+  extra = [r['evaluate_seconds'] + r['price_seconds'] for r in rows]
+  later = [row['whole_seconds'] - e for row, e in zip(rows, extra, strict=True)]
   return Probe(
     rounds=len(rows),
     seconds=seconds,
-    seconds_a_round=middle,
+    seconds_a_round=_median(later[1:]) + extra[-1] / evaluate_every,
     bytes=max(row['rss_mb'] for row in rows) * 2**20,
   )
+
+
+def _median(values: Sequence[float]) -> float:
+  return sorted(values)[len(values) // 2] if values else 0.0
 
 
 def kind(run: design.Planned) -> str:

@@ -95,20 +95,24 @@ def failures(ended: execution.Progress, logs: pathlib.Path) -> Iterator[str]:
     if ended.states[job.name] is not execution.State.FAILED:
       continue
     log = execution.log_path(logs, job)
-    text = (
-      log.read_text(encoding='utf-8', errors='replace') if log.exists() else ''
-    )
-    last = (
-      [line for line in text.splitlines() if line.strip()] or ['nothing']
-    )[-1]
+    last = _last_line(log)
     yield (
       f'failed: {job.name} (exit status {ended.statuses[job.name]}): '
-      f'{last.strip()[:300]} [{log}]'
+      f'{last} [{log}]'
     )
+
+
+def _last_line(log: pathlib.Path) -> str:
+  """Returns what a run printed last."""
+  if not log.exists():
+    return 'nothing was printed'
+  lines = log.read_text(encoding='utf-8', errors='replace').splitlines()
+  said = [line.strip() for line in lines if line.strip()]
+  return said[-1][:300] if said else 'nothing was printed'
 
 
 class Bar:
-  """One bar over the rounds of all runs; log lines where there is no terminal."""
+  """One bar over all rounds; log lines where there is no terminal."""
 
   def __init__(self) -> None:
     self._bar: tqdm.tqdm | None = None
