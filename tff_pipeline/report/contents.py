@@ -13,6 +13,7 @@ from tff_pipeline.report import run_figures
 from tff_pipeline.report import sweep_figures
 from tff_pipeline.report import tables
 
+_MOST_COLUMNS = 8
 _SELECTION = (
   'Every ε here is that of one run, as if no other had been looked at. Whoever '
   'publishes all of them releases them all: their ε and δ add up, if they '
@@ -123,6 +124,12 @@ def _comparison(
       data=[tables.results(arms, metric=metric, trials=trials)],
     )
   ]
+  if len(arms) <= _MOST_COLUMNS and len(arms[0].changes) > 1:
+    found.append(
+      page.Section(
+        id='configs', title='What was changed', data=[tables.configs(arms)]
+      )
+    )
   if pairs is not None:
     found.append(
       page.Section(
@@ -344,7 +351,7 @@ def _words(value: Any) -> str:
   if isinstance(value, bool):
     return 'yes' if value else 'no'
   if isinstance(value, float):
-    return f'{value:.6g}'
+    return repr(value)
   if isinstance(value, Mapping):
     return (
       '; '.join(f'{k.replace("_", " ")}: {_words(v)}' for k, v in value.items())

@@ -174,7 +174,8 @@ def _signal(run: reading.Run) -> drawing.Figure:
     title='Signal and noise of the aggregate',
     caption='L2 norm of the released mean update, and the norm that its noise '
     'alone is expected to have. Both follow from what is released with noise, '
-    'so ε covers them. Where the lines meet, the step is nearly all noise.',
+    'so ε covers them. Where the lines meet, the step is nearly all noise; the '
+    'ratio is an estimate, and 0 where the norm is below that of the noise.',
     panels=2,
     draw=functools.partial(_draw_signal, run),
     height=2.9,
@@ -257,4 +258,5 @@ def _draw_time(run, panels, shape) -> None:
   by_round.set_yscale('log')
   by_round.set_ylabel('seconds of training')
   by_round.yaxis.set_major_formatter('{x:g}')
+  by_round.yaxis.set_minor_formatter('')
   drawing.whole_rounds(by_round)

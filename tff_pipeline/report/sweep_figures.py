@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 import functools
 import math
 
+from matplotlib import transforms
+
 from tff_pipeline.privacy import statement as statements
 from tff_pipeline.report import comparison
 from tff_pipeline.report import drawing
@@ -131,16 +133,7 @@ def _point(axes, arm, metric, x, *, filled: bool) -> None:
   found = arm.final(metric)
   shade = drawing.color(0) if filled else drawing.color(1)
   seeds = arm.by_seed(metric)
-  axes.plot(
-    [x] * len(seeds),
-    seeds,
-    linestyle='none',
-    marker='o',
-    markersize=3.2,
-    color=shade,
-    alpha=0.45,
-    markeredgewidth=0,
-  )
+  _seeds(axes, [x] * len(seeds), seeds, 0 if filled else 1, right=-6)
   width = 0.0 if math.isnan(found.half_width) else found.half_width
   axes.errorbar(
     [x],
@@ -154,6 +147,23 @@ def _point(axes, arm, metric, x, *, filled: bool) -> None:
     capsize=3.5,
     elinewidth=1.5,
     zorder=3,
+  )
+
+
+def _seeds(axes, places, values, index, *, right=0.0, up=0.0) -> None:
+  """Draws single runs as dots, a little beside the mean."""
+  axes.plot(
+    places,
+    values,
+    linestyle='none',
+    marker='o',
+    markersize=3.4,
+    color=drawing.color(index),
+    alpha=0.55,
+    markeredgewidth=0,
+    transform=transforms.offset_copy(
+      axes.transData, fig=axes.figure, x=right, y=up, units='points'
+    ),
   )
 
 
@@ -269,16 +279,7 @@ def _draw_by_leaf(arms, metric, leaf, panels, shape) -> None:
     )
     for x, arm in zip(xs, members, strict=True):
       seeds = arm.by_seed(metric)
-      axes.plot(
-        [x] * len(seeds),
-        seeds,
-        linestyle='none',
-        marker='o',
-        markersize=3,
-        color=drawing.color(i),
-        alpha=0.4,
-        markeredgewidth=0,
-      )
+      _seeds(axes, [x] * len(seeds), seeds, i, right=-6)
   _ticks_with_epsilon(axes, arms, leaf, positions, shape)
   axes.set_ylabel(tables.metric_name(metric))
   if several:
@@ -331,16 +332,7 @@ def _draw_paired(pairs, other, metric, panels, shape) -> None:
   for i, arm in enumerate(pairs):
     values = comparison.differences(arm, other, metric=metric)
     found = comparison.interval(values)
-    axes.plot(
-      values,
-      [i] * len(values),
-      linestyle='none',
-      marker='o',
-      markersize=3.4,
-      color=drawing.color(0),
-      alpha=0.45,
-      markeredgewidth=0,
-    )
+    _seeds(axes, values, [i] * len(values), 0, up=6)
     width = 0.0 if math.isnan(found.half_width) else found.half_width
     axes.errorbar(
       [found.mean],
@@ -419,7 +411,7 @@ def _draw_curves(arms, metric, panels, shape) -> None:
   if leaves:
     axes.text(
       1.0,
-      1.03,
+      1.06,
       f'{leaves} · ε',
       transform=axes.transAxes,
       fontsize=8,

@@ -121,21 +121,19 @@ def results(
 ) -> Table:
   """Returns the main table: a row for each arm."""
   leaves = list(arms[0].changes)
-  promises = {arm.promise for arm in arms} - {_NOTHING}
-  headings = [comparison.short(leaf) for leaf in leaves] or ['runs']
+  about = _About(arms)
   rows, raw_rows = [], []
   for arm in arms:
     found = arm.final(metric)
     seeds = len(arm.by_seed(metric))
     rounds = max(run.rounds for run in arm.runs)
-    extrapolated = arm.promise.extrapolated
     values = [arm.changes[leaf] for leaf in leaves] or [arm.label]
     rows.append(
       (
         *(Cell(v, comparison.value(v)) for v in values),
-        epsilon(arm.epsilon, extrapolated=extrapolated),
-        Cell(arm.promise.label, arm.promise.label),
         with_interval(found),
+        _epsilon_of(arm),
+        *about.cells(arm),
         Cell(seeds, str(seeds)),
         Cell(rounds, str(rounds)),
       )
@@ -143,25 +141,33 @@ def results(
     raw_rows.append(
       dict(zip(leaves or ['runs'], values, strict=True))
       | {
-        'epsilon': arm.epsilon,
-        **dataclasses.asdict(arm.promise),
         metric: found.mean,
         f'{metric}_low': found.low,
         f'{metric}_high': found.high,
+        'epsilon': arm.epsilon,
+        **dataclasses.asdict(arm.promise),
         'seeds': seeds,
         'rounds': rounds,
       }
       | ({'trials': trials} if trials else {})
     )
+  caption = (
+    f'{metric_name(metric).capitalize()} after the last round: mean over seeds '
+    f'± half of its {comparison.LEVEL:.0%} t interval. ε is that of one run, '
+    f'rounded up{about.in_words}.'
+  )
+  if trials:
+    caption += f' Chosen among {trials} trials, which no ε here pays for.'
+  headings = [comparison.short(leaf) for leaf in leaves] or ['runs']
   return Table(
     name='results',
     title='Results',
-    caption=_results_caption(metric, len(promises), trials),
+    caption=caption,
     columns=(
       *headings,
-      'ε',
-      'ε is about',
       metric_name(metric),
+      'ε',
+      *about.heading,
       'seeds',
       'rounds',
     ),
@@ -170,29 +176,38 @@ def results(
   )
 
 
-_NOTHING = comparison.Promise('none', '', 0.0, False)
+class _About:
+  """What the epsilons of a table are about: its caption, or a column of it.
+
+  Where they are about different things, each row says so.
+  """
+
+  def __init__(self, arms: Sequence[comparison.Arm]):
+    kinds = {arm.promise for arm in arms if arm.promise.scope != 'none'}
+    self._differs = len(kinds) > 1
+    self.heading = ('ε is about',) if self._differs else ()
+    if self._differs:
+      self.in_words = (
+        ', and about different things: such ε must not be compared as numbers'
+      )
+    else:
+      self.in_words = ''.join(f' ({kind.label})' for kind in kinds)
+
+  def cells(self, arm: comparison.Arm) -> tuple[Cell, ...]:
+    """Returns the cells of a row."""
+    label = arm.promise.label
+    return (Cell(label, label),) if self._differs else ()
 
 
-def _results_caption(metric: str, promises: int, trials: int | None) -> str:
-  text = (
-    f'{metric_name(metric).capitalize()} after the last round: mean over seeds '
-    f'± half of its {comparison.LEVEL:.0%} t interval. ε is that of one run, '
-    'rounded up.'
-  )
-  if promises > 1:
-    text += (
-      ' The ε of this table are about different things, as its column says: '
-      'they must not be compared as numbers.'
-    )
-  if trials:
-    text += f' Chosen among {trials} trials, which no ε here pays for.'
-  return text
+def _epsilon_of(arm: comparison.Arm) -> Cell:
+  return epsilon(arm.epsilon, extrapolated=arm.promise.extrapolated)
 
 
 def paired(
   arms: Sequence[comparison.Arm], other: comparison.Arm, *, metric: str
 ) -> Table:
   """Returns differences within pairs from one arm."""
+  about = _About(arms)
   rows, raw_rows = [], []
   for arm in arms:
     if arm is other:
@@ -203,8 +218,9 @@ def paired(
     rows.append(
       (
         Cell(arm.label, arm.label),
-        epsilon(arm.epsilon, extrapolated=arm.promise.extrapolated),
         with_interval(found, sign='+'),
+        _epsilon_of(arm),
+        *about.cells(arm),
         Cell(len(values), str(len(values))),
         Cell(shares, shares),
       )
@@ -213,24 +229,31 @@ def paired(
       {
         'arm': arm.label,
         'reference': other.label,
-        'epsilon': arm.epsilon,
-        'reference_epsilon': other.epsilon,
         'difference': found.mean,
         'difference_low': found.low,
         'difference_high': found.high,
+        'epsilon': arm.epsilon,
+        'reference_epsilon': other.epsilon,
         'pairs': len(values),
         'shared': shares,
       }
     )
-  shown = epsilon(other.epsilon, extrapolated=other.promise.extrapolated).text
   return Table(
     name='paired_differences',
     title='Differences within pairs',
     caption=f'{metric_name(metric).capitalize()} less that of {other.label} '
-    f'(ε = {shown}) with the same seed: mean over pairs ± half of its '
-    f'{comparison.LEVEL:.0%} t interval. Each interval by itself has that '
-    'level; nothing is corrected for their number.',
-    columns=('arm', 'ε', 'difference', 'pairs', 'a pair shares'),
+    f'(ε = {_epsilon_of(other).text}) with the same seed: mean over pairs ± '
+    f'half of its {comparison.LEVEL:.0%} t interval. Each interval by itself '
+    f'has that level; nothing is corrected for their number. ε of one run'
+    f'{about.in_words}.',
+    columns=(
+      'arm',
+      'difference',
+      'ε',
+      *about.heading,
+      'pairs',
+      'a pair shares',
+    ),
     rows=tuple(rows),
     raw=_by_column(raw_rows),
   )
@@ -240,27 +263,28 @@ def to_target(
   arms: Sequence[comparison.Arm], *, metric: str, target: float
 ) -> Table:
   """Returns the rounds and the epsilon that a target value took."""
+  about = _About(arms)
   rows, raw_rows = [], []
   for arm in arms:
     found = comparison.reached(arm, metric=metric, target=target)
     rows.append(
       (
         Cell(arm.label, arm.label),
-        Cell(found.runs[0], f'{found.runs[0]} of {found.runs[1]}'),
         number(found.rounds, 1),
         epsilon(found.epsilon, extrapolated=arm.promise.extrapolated),
-        Cell(arm.promise.label, arm.promise.label),
+        *about.cells(arm),
+        Cell(found.runs[0], f'{found.runs[0]} of {found.runs[1]}'),
       )
     )
     raw_rows.append(
       {
         'arm': arm.label,
         'target': target,
-        'runs_that_reached': found.runs[0],
-        'runs': found.runs[1],
         'rounds': found.rounds,
         'epsilon': found.epsilon,
         **dataclasses.asdict(arm.promise),
+        'runs_that_reached': found.runs[0],
+        'runs': found.runs[1],
       }
     )
   sign = '≥' if reading.is_higher_better(metric) else '≤'
@@ -268,11 +292,44 @@ def to_target(
     name='to_target',
     title=f'Rounds and ε to {metric_name(metric)} {sign} {target:g}',
     caption='First evaluated round at the target: mean over the runs that '
-    'reached it; ε is the largest among them at that round. Stopping there by '
-    'looking at held-out data is a choice that ε does not cover.',
-    columns=('arm', 'reached by', 'rounds', 'ε', 'ε is about'),
+    'reached it; ε is the largest among them at that round'
+    f'{about.in_words}. Stopping there by looking at held-out data is a choice '
+    'that ε does not cover.',
+    columns=('arm', 'rounds', 'ε', *about.heading, 'reached by'),
     rows=tuple(rows),
     raw=_by_column(raw_rows),
+  )
+
+
+def configs(arms: Sequence[comparison.Arm]) -> Table:
+  """Returns the leaves in which arms differ, a column for each arm."""
+  leaves = list(arms[0].changes)
+  headings = [f'arm {number}' for number in range(1, len(arms) + 1)]
+  by_leaf = {leaf: [arm.changes[leaf] for arm in arms] for leaf in leaves}
+  rows = tuple(
+    (
+      Cell(leaf, leaf),
+      *(Cell(str(v), comparison.value(v)) for v in values),
+    )
+    for leaf, values in by_leaf.items()
+  )
+  promised = (
+    Cell('ε', 'ε, and what it is about'),
+    *(
+      Cell(a.label, f'{_epsilon_of(a).text} ({a.promise.label})') for a in arms
+    ),
+  )
+  raw = {'leaf': leaves} | {
+    heading: [arm.changes[leaf] for leaf in leaves]
+    for heading, arm in zip(headings, arms, strict=True)
+  }
+  return Table(
+    name='configs',
+    title='What differs in their configs',
+    caption='All other leaves are the same in all runs, but for seeds.',
+    columns=('leaf', *headings),
+    rows=(*rows, promised),
+    raw=raw,
   )
 
 
@@ -284,14 +341,15 @@ def runs(found: Sequence[reading.Run], *, metric: str) -> Table:
     about = comparison.promise(run.statement)
     values = [run.leaves.get(name) for name in names]
     final = run.final(metric)
+    seed = run.leaves['seed']
     rows.append(
       (
         Cell(run.name, run.name),
         *(Cell(v, comparison.value(v)) for v in values),
-        Cell(run.leaves['seed'], str(run.leaves['seed'])),
+        Cell(seed, str(seed)),
+        number(final),
         epsilon(run.epsilon, extrapolated=about.extrapolated),
         Cell(about.label, about.label),
-        number(final),
         Cell(run.rounds, str(run.rounds)),
         Cell(run.status, run.status),
       )
@@ -299,9 +357,9 @@ def runs(found: Sequence[reading.Run], *, metric: str) -> Table:
     raw_rows.append(
       {'run': run.name}
       | dict(zip(names, values, strict=True))
-      | {'seed': run.leaves['seed'], 'epsilon': run.epsilon}
+      | {'seed': seed, metric: final, 'epsilon': run.epsilon}
       | dataclasses.asdict(about)
-      | {metric: final, 'rounds': run.rounds, 'status': run.status}
+      | {'rounds': run.rounds, 'status': run.status}
     )
   return Table(
     name='runs',
@@ -312,9 +370,9 @@ def runs(found: Sequence[reading.Run], *, metric: str) -> Table:
       'run',
       *map(comparison.short, names),
       'seed',
+      metric_name(metric),
       'ε',
       'ε is about',
-      metric_name(metric),
       'rounds',
       'status',
     ),
