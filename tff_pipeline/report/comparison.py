@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tff_pipeline import config_flags
 from tff_pipeline.report import reading
 
 LEVEL = 0.95
@@ -96,7 +97,14 @@ class Arm:
   @functools.cached_property
   def label(self) -> str:
     """What tells the arm from others, in short names."""
-    return words(self.changes) or 'all runs'
+    known = {k: v for k, v in self.changes.items() if v is not None}
+    return words(known) or 'all runs'
+
+  @functools.cached_property
+  def brief(self) -> str:
+    """The label without the names of leaves."""
+    known = [value(v) for v in self.changes.values() if v is not None]
+    return ', '.join(known)
 
   @property
   def promise(self) -> Promise:
@@ -149,7 +157,7 @@ def arms(runs: Sequence[reading.Run]) -> tuple[Arm, ...]:
   Runs of one config whose statements are about different things (which only
   another version of this program could cause) are not one arm.
   """
-  names = differing(runs)
+  names = _telling(runs)
   groups: dict[tuple[Any, ...], list[reading.Run]] = {}
   for run in runs:
     key = (*(run.leaves.get(name) for name in names), promise(run.statement))
@@ -159,6 +167,27 @@ def arms(runs: Sequence[reading.Run]) -> tuple[Arm, ...]:
     for key, members in groups.items()
   ]
   return tuple(sorted(found, key=lambda arm: _order(arm.changes)))
+
+
+def _telling(runs: Sequence[reading.Run]) -> list[str]:
+  """Returns the differing leaves without those that a choice implies.
+
+  Where a mechanism is compared with none, its clip norm is not news if all
+  arms that have one have the same.
+  """
+  names = differing(runs)
+  fields = config_flags.leaves()
+
+  def is_implied(name: str) -> bool:
+    rule = fields[name].metadata['rule'] if name in fields else None
+    if rule is None or rule.used_by is None:
+      return False
+    section = name.rpartition('.')[0]
+    choice = f'{section}.{rule.used_by[0]}' if section else rule.used_by[0]
+    values = {repr(run.leaves[name]) for run in runs if name in run.leaves}
+    return choice in names and len(values) == 1
+
+  return [name for name in names if not is_implied(name)]
 
 
 def interval(values: Sequence[float] | pd.Series) -> Interval:

@@ -14,6 +14,7 @@ import io
 import math
 import pathlib
 import re
+import textwrap
 
 import matplotlib
 from matplotlib import axes as mpl_axes
@@ -173,6 +174,12 @@ def look(index: int) -> dict[str, object]:
   }
 
 
+def wrapped(text: str, shape: Shape, *, factor: int = 1) -> str:
+  """Returns a label on as many lines as it needs beside a figure."""
+  width = 32 if shape is Shape.WIDE else 18
+  return '\n'.join(textwrap.wrap(text, width * factor))
+
+
 def label_ends(
   axes: Axes, ends: list[tuple[float, float, str, str]], *, size: float = 8.5
 ) -> None:
@@ -185,7 +192,8 @@ def label_ends(
   """
   low, high = axes.get_ylim()
   points = axes.get_window_extent().height / axes.figure.dpi * 72
-  gap = (high - low) * size * 1.35 / points
+  lines = max((text.count('\n') + 1 for _, _, text, _ in ends), default=1)
+  gap = (high - low) * size * 1.35 * lines / points
   order = sorted(range(len(ends)), key=lambda i: ends[i][1])
   places = _apart([ends[i][1] for i in order], gap, low=low, high=high)
   for i, y in zip(order, places, strict=True):

@@ -260,17 +260,20 @@ def _name(folder: pathlib.Path, path: pathlib.Path, *, alone: bool) -> str:
 
 def _metrics(path: pathlib.Path) -> pd.DataFrame:
   """Returns the whole rows of `metrics.csv`; none if there is no file."""
+  nothing = pd.DataFrame({'round': pd.Series(dtype=int)})
   if not path.exists():
-    return pd.DataFrame({'round': pd.Series(dtype=int)})
+    return nothing
   try:
     text = path.read_text(encoding='utf-8')
+    if '\n' not in text:
+      return nothing
     whole = text[: text.rfind('\n') + 1].splitlines()
     names = whole[0].split(',')
     rows = [list(map(float, line.split(','))) for line in whole[1:]]
     frame = pd.DataFrame(np.array(rows).reshape(-1, len(names)), columns=names)
-  except (OSError, ValueError, IndexError) as e:
+    return frame.astype({'round': int})
+  except (OSError, ValueError, KeyError) as e:
     raise _unreadable(path, e) from e
-  return frame.astype({'round': int})
 
 
 def _statement(

@@ -89,7 +89,7 @@ def _draw_frontier(groups, metric, panels, shape) -> None:
     kind = ', extrapolated' if about.extrapolated else ''
     relation = about.relation.replace('_', ' ')
     axes.set_xlabel(f'ε{kind}{delta} ({relation or "no mechanism"})')
-    _set_limits(axes, arms, metric, values)
+    _set_limits(axes, arms, metric, values, shape)
     if len(groups) > 1:
       axes.set_title(about.label, fontsize=8)
 
@@ -169,7 +169,7 @@ def _seeds(axes, places, values, index, *, right=0.0, up=0.0) -> None:
 
 def _label(axes, arm, metric, x, shape) -> None:
   """Names a point by its values alone; the leaves are in the title below."""
-  text = '\n'.join(comparison.value(v) for v in arm.changes.values())
+  text = drawing.wrapped(arm.brief, shape)
   if not text:
     return
   axes.annotate(
@@ -183,7 +183,7 @@ def _label(axes, arm, metric, x, shape) -> None:
   )
 
 
-def _set_limits(axes, arms, metric, values) -> None:
+def _set_limits(axes, arms, metric, values, shape) -> None:
   ends = list(values)
   for arm in arms:
     found = arm.final(metric)
@@ -202,7 +202,7 @@ def _set_limits(axes, arms, metric, values) -> None:
     axes.text(
       0.0,
       1.02,
-      f'labels: {names}',
+      drawing.wrapped(f'labels: {names}', shape, factor=3),
       transform=axes.transAxes,
       fontsize=8,
       color=drawing.MUTED,
@@ -322,7 +322,7 @@ def _paired(pairs: Arms, other: comparison.Arm, metric: str) -> drawing.Figure:
     f'{comparison.LEVEL:.0%} t intervals of the mean over pairs, each by '
     'itself; dots are single pairs.',
     draw=functools.partial(_draw_paired, pairs, other, metric),
-    height=max(2.2, 0.9 + 0.42 * len(pairs)),
+    height=max(2.2, 0.9 + 0.45 * len(pairs)),
   )
 
 
@@ -345,7 +345,8 @@ def _draw_paired(pairs, other, metric, panels, shape) -> None:
       elinewidth=1.5,
     )
     joint = '\n' if shape is drawing.Shape.NARROW else '  ·  '
-    labels.append(f'{arm.label}{joint}ε {_short_epsilon(arm.epsilon)}')
+    label = drawing.wrapped(arm.label, shape)
+    labels.append(f'{label}{joint}ε {_short_epsilon(arm.epsilon)}')
   axes.axvline(0, color=drawing.INK, linewidth=1)
   axes.set_yticks(range(len(pairs)), labels)
   axes.set_ylim(len(pairs) - 0.5, -0.5)
@@ -400,9 +401,9 @@ def _draw_curves(arms, metric, panels, shape) -> None:
         alpha=0.1,
         linewidth=0,
       )
-    values = ', '.join(comparison.value(v) for v in arm.changes.values())
     marker = ' extrapolated' if arm.promise.extrapolated else ''
-    text = f'{values} · ε {_short_epsilon(arm.epsilon)}{marker}'.lstrip(' ·')
+    price = f'ε {_short_epsilon(arm.epsilon)}{marker}'
+    text = drawing.wrapped(f'{arm.brief} · {price}'.lstrip(' ·'), shape)
     last = curve['mean'].iloc[-1]
     ends.append((curve.index[-1], last, text, drawing.color(i)))
   drawing.whole_rounds(axes)
@@ -412,7 +413,7 @@ def _draw_curves(arms, metric, panels, shape) -> None:
     axes.text(
       1.0,
       1.06,
-      f'{leaves} · ε',
+      drawing.wrapped(f'{leaves} · ε', shape),
       transform=axes.transAxes,
       fontsize=8,
       color=drawing.MUTED,

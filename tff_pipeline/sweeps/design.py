@@ -184,7 +184,9 @@ def _short_names(leaves: Sequence[str]) -> dict[str, str]:
 
 
 def _text(value: Any) -> str:
-  text = f'{value:g}' if isinstance(value, float) else str(value)
+  text = str(value)
+  if isinstance(value, float):
+    text = f'{value:g}' if float(f'{value:g}') == value else repr(value)
   return ''.join(c if c.isalnum() or c in '._-+:' else '_' for c in text)
 
 

@@ -288,14 +288,24 @@ def run(
         passed_on = len(requests)
       elif waiting and len(running) < processes and _has_room(running):
         job = waiting.pop(0)
-        running[job.name] = launch(job)
-        progress.states[job.name] = State.RUNNING
+        _start(job, launch, running, progress)
       _collect(running, progress)
       view(progress)
       if not (waiting and len(running) < processes) or requests:
         time.sleep(_PAUSE_SECONDS)
   view(progress)
   return progress
+
+
+def _start(
+  job: Job, launch: Launcher, running: dict[str, Handle], progress: Progress
+) -> None:
+  try:
+    running[job.name] = launch(job)
+    progress.states[job.name] = State.RUNNING
+  except OSError as e:
+    progress.states[job.name] = State.FAILED
+    progress.statuses[job.name] = e.errno or 1
 
 
 def _has_room(running: Mapping[str, Handle]) -> bool:
