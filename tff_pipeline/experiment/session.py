@@ -53,6 +53,8 @@ class Session:
     self._solution = solution
     self._folder = folder
     self._delta = experiment.privacy.delta
+    # A price that is not this run's own says so wherever it stands.
+    self._prefix = 'extrapolated_' if parts.guarantee.extrapolated else ''
     private = noise.is_noised(experiment.privacy)
     self._key = noise_keys.fingerprint(key) if private else ledgers.NO_NOISE
     self._ledger = ledgers.Ledger.open(folder / _LEDGER, noise_key=self._key)
@@ -172,10 +174,10 @@ class Session:
         guarantee, released, delta=self._delta, accountant='rdp'
       ),
     }
-    prefix = 'extrapolated_' if guarantee.extrapolated else ''
-    return _prefixed(prefix, columns)
+    return _prefixed(self._prefix, columns)
 
   def _finish(self, state: Any, last: int) -> dict[str, Any]:
+    from tff_pipeline.outputs import hyperparameters
     from tff_pipeline.outputs import saved_model
 
     weights = building.weights(state)
@@ -193,7 +195,16 @@ class Session:
       'privacy': statement,
       'versions': origin.versions(),
     }
+    hyperparameters.write(
+      self._folder / 'tensorboard',
+      run_directory.flat(config.to_dict(self._experiment)),
+      metrics=(
+        self._prefix + 'epsilon',
+        *_prefixed('test_', summary['test']),
+      ),
+    )
     run_directory.write_json(self._folder / SUMMARY, summary)
+    _write_report(self._folder)
     return run_directory.read_json(self._folder / SUMMARY)
 
   def _statement(self, last: int) -> dict[str, Any]:
@@ -203,6 +214,21 @@ class Session:
       replays=self._ledger.replays(),
       solved=self._solution,
       uncovered=self._parts.task.uncovered,
+    )
+
+
+def _write_report(folder: pathlib.Path) -> None:
+  """Writes the run's page. What is wrong with a page is not with the run."""
+  try:
+    from tff_pipeline.report import writing
+
+    writing.write_run(folder)
+  except Exception as e:  # Drawing libraries raise anything.
+    _log.warning(
+      'No report was written (%r); the run is complete without it: python -m '
+      'experiments.report %s',
+      e,
+      folder,
     )
 
 
