@@ -268,7 +268,8 @@ def _metrics(path: pathlib.Path) -> pd.DataFrame:
     if '\n' not in text:
       return nothing
     whole = text[: text.rfind('\n') + 1].splitlines()
-    names = whole[0].split(',')
+    # Whether a price is extrapolated stands in the statement.
+    names = [n.removeprefix('extrapolated_') for n in whole[0].split(',')]
     rows = [list(map(float, line.split(','))) for line in whole[1:]]
     frame = pd.DataFrame(np.array(rows).reshape(-1, len(names)), columns=names)
     return frame.astype({'round': int})
@@ -297,4 +298,5 @@ def _statement(
     released=started.release_counts(started.last_round),
     replays=started.replays(),
     solved=solved,
+    uncovered=record.get('uncovered', ()),
   )
