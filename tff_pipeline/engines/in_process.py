@@ -4,7 +4,7 @@ TFF splits a process's `next` into prepare, work, zero, accumulate, merge,
 report and update (`tff.backends.mapreduce.MapReduceForm`), each a TensorFlow
 graph. Here they are imported into one function that loops over the cohort:
 
-  context = prepare(state)
+  context = parts.prepare(state)
   per lane: acc = zero()
             for each client: acc = accumulate(acc, work(data, context))
   state, metrics = update(state, report(merge of the accs))
@@ -33,7 +33,11 @@ Tensors = list[tf.Tensor]
 
 
 class InProcess:
-  """Runs rounds of a process in this process."""
+  """Runs rounds of a process in this process.
+
+  Attributes:
+    num_traces: How often the round was traced: once, whatever the cohorts.
+  """
 
   def __init__(
     self,
@@ -68,22 +72,34 @@ class InProcess:
       tf.TensorSpec(t.shape, t.dtype)
       for t in structure.flatten(self._state_type)
     ]
-    self._round = tf.function(
-      _round(form, feed, lanes=lanes or os.cpu_count() or 1),
-      input_signature=(state_spec, feed.cohort_spec()),
-      autograph=False,
+    self.num_traces = 0
+    self._round = self._traced(
+      _Parts(form),
+      spec=(state_spec, feed.cohort_spec()),
+      lanes=lanes or os.cpu_count() or 1,
     )
+
+  def _traced(
+    self, parts: '_Parts', *, spec: Any, lanes: int
+  ) -> Callable[[Tensors, feeds.Cohort], Tensors]:
+    """Returns the function of a round, traced for cohorts of any size."""
+    # Clients that leave something behind in TensorFlow take turns.
+    run = _round(parts, self._feed, lanes=lanes if parts.work.is_pure else 1)
+
+    def counted(state: Tensors, cohort: feeds.Cohort) -> Tensors:
+      self.num_traces += 1
+      return run(state, cohort)
+
+    if parts.work.is_pure:
+      return graphs.concurrent_function(counted, spec)
+    function = tf.function(counted, input_signature=spec, autograph=False)
+    return function.get_concrete_function()
 
   def __enter__(self) -> 'InProcess':
     return self
 
   def __exit__(self, *exception: Any) -> None:
     pass
-
-  @property
-  def num_traces(self) -> int:
-    """How often the round was traced: once, whatever the cohorts."""
-    return self._round.experimental_get_tracing_count()
 
   def initialize(self) -> Any:
     """Returns the initial server state."""
@@ -137,6 +153,20 @@ def _packed(tensors: Sequence[tf.Tensor], type_spec: tff.Type) -> Any:
   return type_conversions.type_to_py_container(packed, type_spec)
 
 
+class _Parts:
+  """The components of a MapReduceForm, as graphs; see TFF for each."""
+
+  def __init__(self, form: tff.backends.mapreduce.MapReduceForm):
+    self.prepare = graphs.Graph(form.prepare)
+    self.work = graphs.Graph(form.work)
+    self.zero = graphs.Graph(form.zero)
+    self.accumulate = graphs.Graph(form.accumulate)
+    self.merge = graphs.Graph(form.merge)
+    self.report = graphs.Graph(form.report)
+    self.update = graphs.Graph(form.update)
+    self.secure_sums = _SecureSums(form)
+
+
 class _SecureSums:
   """The sums that a real deployment would run under a masking protocol.
 
@@ -168,25 +198,10 @@ class _SecureSums:
 
 
 def _round(
-  form: tff.backends.mapreduce.MapReduceForm,
-  feed: feeds.Feed,
-  *,
-  lanes: int,
+  parts: _Parts, feed: feeds.Feed, *, lanes: int
 ) -> Callable[[Tensors, feeds.Cohort], Tensors]:
   """Returns the function from a flat state and a cohort to the flat result."""
-  prepare, work, zero, accumulate, merge, report, update = (
-    graphs.Graph(getattr(form, name))
-    for name in (
-      'prepare',
-      'work',
-      'zero',
-      'accumulate',
-      'merge',
-      'report',
-      'update',
-    )
-  )
-  secure = _SecureSums(form)
+  work, zero, secure = parts.work, parts.zero, parts.secure_sums
   client_data = feed.element if work.takes_elements else feed.dataset
 
   def train_lane(context: Tensors, cohort: feeds.Cohort, lane: int) -> Tensors:
@@ -195,7 +210,7 @@ def _round(
     def add_client(index: tf.Tensor, sums: Tensors) -> tuple[Any, Tensors]:
       results = work([client_data(cohort, index), *context])
       num_plain = work.num_outputs - secure.num
-      plain = accumulate([*sums[:num_zero], *results[:num_plain]])
+      plain = parts.accumulate([*sums[:num_zero], *results[:num_plain]])
       masked = [
         a + b for a, b in zip(sums[num_zero:], results[num_plain:], strict=True)
       ]
@@ -212,15 +227,15 @@ def _round(
     return sums
 
   def run(state: Tensors, cohort: feeds.Cohort) -> Tensors:
-    context = prepare(state)
+    context = parts.prepare(state)
     sums = [train_lane(context, cohort, lane) for lane in range(lanes)]
     total, *others = sums
     num_plain = zero.num_outputs
     for other in others:
-      total = merge([*total[:num_plain], *other[:num_plain]]) + [
+      total = parts.merge([*total[:num_plain], *other[:num_plain]]) + [
         a + b for a, b in zip(total[num_plain:], other[num_plain:], strict=True)
       ]
-    results = report(total[:num_plain]) + secure.report(total[num_plain:])
-    return update([*state, *results])
+    results = parts.report(total[:num_plain]) + secure.report(total[num_plain:])
+    return parts.update([*state, *results])
 
   return run
