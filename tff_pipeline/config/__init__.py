@@ -1,0 +1,74 @@
+"""What an experiment is: frozen records, valid from birth.
+
+Every leaf is a flag (`Privacy.clip_norm` is `--privacy.clip_norm`); see
+`leaves` for what a leaf is. One module per group of leaves, `checks` for what
+they demand of one another.
+"""
+
+from tff_pipeline.config.builders import fixed_size
+from tff_pipeline.config.builders import full
+from tff_pipeline.config.builders import gaussian
+from tff_pipeline.config.builders import no_privacy
+from tff_pipeline.config.builders import poisson
+from tff_pipeline.config.choices import AlgorithmName
+from tff_pipeline.config.choices import Batches
+from tff_pipeline.config.choices import EngineName
+from tff_pipeline.config.choices import Mechanism
+from tff_pipeline.config.choices import Optimizer
+from tff_pipeline.config.choices import Partition
+from tff_pipeline.config.choices import Relation
+from tff_pipeline.config.choices import Sampling
+from tff_pipeline.config.choices import Shuffle
+from tff_pipeline.config.choices import SolveFor
+from tff_pipeline.config.choices import Weighting
+from tff_pipeline.config.leaves import LeafRule
+from tff_pipeline.config.leaves import checked_leaf
+from tff_pipeline.config.leaves import leaf_type
+from tff_pipeline.config.plain import from_dict
+from tff_pipeline.config.plain import to_dict
+from tff_pipeline.config.plain import with_solution
+from tff_pipeline.config.privacy import Privacy
+from tff_pipeline.config.records import Claim
+from tff_pipeline.config.records import Experiment
+from tff_pipeline.config.records import Terms
+from tff_pipeline.config.records import terms
+from tff_pipeline.config.task import Task
+from tff_pipeline.config.training import Algorithm
+from tff_pipeline.config.training import Client
+from tff_pipeline.config.training import Cohort
+from tff_pipeline.config.training import Server
+
+__all__ = [
+  'Algorithm',
+  'AlgorithmName',
+  'Batches',
+  'Claim',
+  'Client',
+  'Cohort',
+  'EngineName',
+  'Experiment',
+  'LeafRule',
+  'Mechanism',
+  'Optimizer',
+  'Partition',
+  'Privacy',
+  'Relation',
+  'Sampling',
+  'Server',
+  'Shuffle',
+  'SolveFor',
+  'Task',
+  'Terms',
+  'Weighting',
+  'checked_leaf',
+  'fixed_size',
+  'from_dict',
+  'full',
+  'gaussian',
+  'leaf_type',
+  'no_privacy',
+  'poisson',
+  'terms',
+  'to_dict',
+  'with_solution',
+]

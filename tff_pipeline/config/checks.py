@@ -1,0 +1,234 @@
+"""What the leaves of different records demand of one another."""
+
+from collections.abc import Callable
+import typing
+
+from tff_pipeline import validate
+from tff_pipeline.config import choices
+from tff_pipeline.config import privacy as privacy_leaves
+
+if typing.TYPE_CHECKING:
+  from tff_pipeline.config import records
+
+
+def _check_solved_leaf(experiment: 'records.Experiment') -> None:
+  """Exactly one of a leaf's value and a target for it is given."""
+  privacy = experiment.privacy
+  solving = privacy.target_epsilon is not None
+  if privacy.solve_for is not None and not solving:
+    raise validate.error(
+      'privacy.solve_for',
+      expected='no value without --privacy.target_epsilon',
+      found=privacy.solve_for,
+    )
+  target_leaf = privacy.solve_for or choices.SolveFor.NOISE_MULTIPLIER
+  given = {
+    'privacy.noise_multiplier': (
+      privacy.noise_multiplier,
+      privacy.mechanism in privacy_leaves.NOISY,
+      choices.SolveFor.NOISE_MULTIPLIER,
+    ),
+    'rounds': (experiment.rounds, True, choices.SolveFor.ROUNDS),
+    'cohort.clients_per_round': (
+      experiment.cohort.clients_per_round,
+      experiment.cohort.sampling is not choices.Sampling.FULL,
+      choices.SolveFor.CLIENTS_PER_ROUND,
+    ),
+  }
+  for flag, (value, needed, name) in given.items():
+    solved = solving and target_leaf is name
+    if solved and value is not None:
+      raise validate.error(
+        flag,
+        expected='no value, since --privacy.target_epsilon solves for it',
+        found=value,
+        remedy='Leave one of the two out',
+      )
+    if needed and not solved and value is None:
+      raise validate.error(flag, expected='a value', found='nothing')
+    if solved and not needed:
+      raise validate.error(
+        'privacy.solve_for',
+        expected=f'a leaf in use; --{flag} is not used here',
+        found=target_leaf,
+      )
+
+
+def _check_cohort_size(experiment: 'records.Experiment') -> None:
+  size = experiment.cohort.clients_per_round
+  limits = {
+    'privacy.population': experiment.privacy.population,
+    'task.clients': experiment.task.clients,
+  }
+  for flag, limit in limits.items():
+    if size is not None and limit is not None and size > limit:
+      raise validate.error(
+        'cohort.clients_per_round',
+        expected=f'at most --{flag}={limit}',
+        found=size,
+        remedy=f'Lower it or raise --{flag}',
+      )
+
+
+def _check_population(experiment: 'records.Experiment') -> None:
+  clients, population = experiment.task.clients, experiment.privacy.population
+  counts_clients = (
+    experiment.privacy.noise_cohort_size is None
+    and not _is_centralized(experiment)
+  )
+  if (
+    counts_clients
+    and None not in (clients, population)
+    and clients != population
+  ):
+    raise validate.error(
+      'privacy.population',
+      expected=f'the number of clients, --task.clients={clients}',
+      found=population,
+      remedy='Make the two equal: epsilon depends on the real population',
+    )
+
+
+def _check_delta(experiment: 'records.Experiment') -> None:
+  delta, population = experiment.privacy.delta, experiment.privacy.population
+  if (
+    experiment.privacy.mechanism is choices.Mechanism.DP_SGD
+    and not _is_centralized(experiment)
+  ):
+    return  # The population are examples; known when the data is loaded.
+  if None not in (delta, population) and delta >= 1 / population:
+    raise validate.error(
+      'privacy.delta',
+      expected=f'below 1/population = 1/{population} = {1 / population:.3g}',
+      found=delta,
+      remedy='Publishing one whole client would meet a larger delta',
+    )
+
+
+def _check_weighting(experiment: 'records.Experiment') -> None:
+  if (
+    experiment.privacy.mechanism in privacy_leaves.USER_LEVEL
+    and experiment.algorithm.weighting is not choices.Weighting.UNIFORM
+  ):
+    raise validate.error(
+      'algorithm.weighting',
+      expected=f'{choices.Weighting.UNIFORM} with user-level privacy: a '
+      'weight is an un-noised function of private data',
+      found=experiment.algorithm.weighting,
+    )
+
+
+def _check_adaptive_clipping(experiment: 'records.Experiment') -> None:
+  noise, count = (
+    experiment.privacy.noise_multiplier,
+    experiment.privacy.clipped_count_stddev,
+  )
+  if noise and count is not None and 2 * count <= noise:
+    raise validate.error(
+      'privacy.clipped_count_stddev',
+      expected=f'above noise_multiplier / 2 = {noise / 2:g}: the count spends '
+      'a part of the budget, and this noise would spend all of it',
+      found=count,
+    )
+
+
+def _check_example_level(experiment: 'records.Experiment') -> None:
+  privacy = experiment.privacy
+  given = {
+    'privacy.example_noise_multiplier': privacy.example_noise_multiplier,
+    'privacy.example_clip_norm': privacy.example_clip_norm,
+  }
+  missing = [flag for flag, value in given.items() if value is None]
+  if len(missing) == 1:
+    raise validate.error(
+      missing[0], expected='both example_ leaves or neither', found='nothing'
+    )
+
+
+def _check_noise_cohort_size(experiment: 'records.Experiment') -> None:
+  size, population = (
+    experiment.privacy.noise_cohort_size,
+    experiment.privacy.population,
+  )
+  if size is None:
+    return
+  if experiment.cohort.sampling is choices.Sampling.FULL:
+    raise validate.error(
+      'privacy.noise_cohort_size',
+      expected='no value with --cohort.sampling=full',
+      found=size,
+    )
+  if size > population:
+    raise validate.error(
+      'privacy.noise_cohort_size',
+      expected=f'at most --privacy.population={population}',
+      found=size,
+    )
+
+
+def _is_centralized(experiment: 'records.Experiment') -> bool:
+  return experiment.algorithm.name is choices.AlgorithmName.CENTRALIZED
+
+
+def _check_algorithm(experiment: 'records.Experiment') -> None:
+  """Centralized training has no server step, no cohorts and no users."""
+  if experiment.client.learning_rate is None:
+    raise validate.error(
+      'client.learning_rate', expected='a value', found='nothing'
+    )
+  rate = experiment.server.learning_rate
+  if not _is_centralized(experiment):
+    if rate is None:
+      raise validate.error(
+        'server.learning_rate', expected='a value', found='nothing'
+      )
+    return
+  reason = f'with --algorithm.name={choices.AlgorithmName.CENTRALIZED}'
+  if rate is not None:
+    raise validate.error(
+      'server.learning_rate', expected=f'no value {reason}', found=rate
+    )
+  if experiment.cohort.sampling is not choices.Sampling.FULL:
+    raise validate.error(
+      'cohort.sampling',
+      expected=f'{choices.Sampling.FULL} {reason}: all data is in one place',
+      found=experiment.cohort.sampling,
+    )
+  if experiment.engine is not choices.EngineName.IN_PROCESS:
+    raise validate.error(
+      'engine',
+      expected=f'{choices.EngineName.IN_PROCESS} {reason}, which is no process '
+      'of TFF',
+      found=experiment.engine,
+    )
+  if experiment.privacy.mechanism not in (
+    choices.Mechanism.NONE,
+    choices.Mechanism.DP_SGD,
+  ):
+    raise validate.error(
+      'privacy.mechanism',
+      expected=f'{choices.Mechanism.NONE} or '
+      f'{choices.Mechanism.DP_SGD} {reason}',
+      found=experiment.privacy.mechanism,
+    )
+  fixed = experiment.algorithm.batches is choices.Batches.FIXED_SIZE
+  if fixed and experiment.privacy.noise_seed is not None:
+    raise validate.error(
+      'privacy.noise_seed',
+      expected=f'no value with --algorithm.batches={choices.Batches.FIXED_SIZE}'
+      ": TensorFlow Privacy's optimizers draw noise that no key decides",
+      found=experiment.privacy.noise_seed,
+    )
+
+
+CROSS_CHECKS: tuple[Callable[['records.Experiment'], None], ...] = (
+  _check_solved_leaf,
+  _check_cohort_size,
+  _check_population,
+  _check_delta,
+  _check_weighting,
+  _check_adaptive_clipping,
+  _check_example_level,
+  _check_noise_cohort_size,
+  _check_algorithm,
+)

@@ -1,0 +1,89 @@
+"""The choices: every enum that a leaf can take."""
+
+import enum
+
+
+class Partition(enum.StrEnum):
+  """How a pooled data set is dealt to clients."""
+
+  NATURAL = 'natural'
+  IID = 'iid'
+  DIRICHLET = 'dirichlet'
+
+
+class Sampling(enum.StrEnum):
+  """How a round's cohort is drawn from the population."""
+
+  POISSON = 'poisson'
+  FIXED_SIZE = 'fixed_size'
+  FULL = 'full'
+
+
+class Optimizer(enum.StrEnum):
+  """Names of `tff.learning.optimizers`."""
+
+  SGD = 'sgd'
+  ADAM = 'adam'
+  ADAGRAD = 'adagrad'
+  YOGI = 'yogi'
+
+
+class Weighting(enum.StrEnum):
+  """Weight of a client's update in the average."""
+
+  UNIFORM = 'uniform'
+  NUM_EXAMPLES = 'num_examples'
+
+
+class Batches(enum.StrEnum):
+  """How centralized training draws its batches."""
+
+  POISSON = 'poisson'
+  FIXED_SIZE = 'fixed_size'
+
+
+class AlgorithmName(enum.StrEnum):
+  """Federated algorithms, one file each in `algorithms/`."""
+
+  FED_AVG = 'fed_avg'
+  CENTRALIZED = 'centralized'
+
+
+class Mechanism(enum.StrEnum):
+  """Differential privacy mechanisms; see docs/privacy.md."""
+
+  NONE = 'none'
+  GAUSSIAN = 'gaussian'
+  GAUSSIAN_ADAPTIVE = 'gaussian_adaptive'
+  LOCAL = 'local'
+  DP_SGD = 'dp_sgd'
+
+
+class Relation(enum.StrEnum):
+  """Which two data sets are neighbours, for one user's whole data."""
+
+  ADD_OR_REMOVE_ONE = 'add_or_remove_one'
+  REPLACE_ONE = 'replace_one'
+  ZERO_OUT = 'zero_out'
+
+
+class SolveFor(enum.StrEnum):
+  """The leaf that is solved for a target epsilon."""
+
+  NOISE_MULTIPLIER = 'noise_multiplier'
+  ROUNDS = 'rounds'
+  CLIENTS_PER_ROUND = 'clients_per_round'
+
+
+class EngineName(enum.StrEnum):
+  """What executes a round."""
+
+  IN_PROCESS = 'in_process'
+  TFF_RUNTIME = 'tff_runtime'
+
+
+class Shuffle(enum.StrEnum):
+  """Order of a client's examples within an epoch."""
+
+  ON = 'on'
+  OFF = 'off'

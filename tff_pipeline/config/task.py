@@ -1,0 +1,40 @@
+"""The task: data, partition and model."""
+
+import dataclasses
+from typing import ClassVar
+
+from tff_pipeline.config import choices
+from tff_pipeline.config import leaves
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task(leaves.Record):
+  """The data, how it is dealt to clients, and the model."""
+
+  section: ClassVar[str] = 'task'
+  name: str | None = leaves.leaf(
+    'Data set with its loss and metrics: a name from tff_pipeline.tasks.',
+    required=True,
+  )
+  model: str | None = leaves.leaf(
+    'Keras factory: a name from tff_pipeline.models or your own as '
+    "package.module:function. Unset means the task's usual model."
+  )
+  partition: choices.Partition = leaves.leaf(
+    'How pooled data is dealt to clients; natural keeps the clients that '
+    'the data set comes with.',
+    default=choices.Partition.NATURAL,
+  )
+  clients: int | None = leaves.leaf(
+    'Number of clients that pooled data is dealt to.',
+    used_by=('partition', (choices.Partition.IID, choices.Partition.DIRICHLET)),
+    required=True,
+    at_least=1,
+  )
+  concentration: float | None = leaves.leaf(
+    'Dirichlet concentration of the label distribution of a client: small '
+    'is skewed (0.1), large is alike (100).',
+    used_by=('partition', (choices.Partition.DIRICHLET,)),
+    required=True,
+    above=0.0,
+  )
