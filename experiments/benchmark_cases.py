@@ -77,7 +77,7 @@ class Workload:
     return client_data.ClientData(client_data.Examples(x, y), offsets)
 
 
-WORKLOADS = {
+_WORKLOADS = {
   '2nn': Workload(
     factory=two_nn.build, shape=(784,), classes=10, examples=100, batch_size=20
   ),
@@ -93,6 +93,19 @@ WORKLOADS = {
     factory=char_lstm.build, shape=(80,), classes=90, examples=40, batch_size=4
   ),
 }
+
+
+def workload(name: str, *, examples: int | None = None) -> Workload:
+  """Returns a workload by its name.
+
+  Args:
+    name: 2nn, cnn or lstm.
+    examples: Examples of a client, if other than usual.
+  """
+  found = _WORKLOADS[name]
+  if examples is None:
+    return found
+  return dataclasses.replace(found, examples=examples)
 
 
 class _StockDatasets:
@@ -269,8 +282,8 @@ def _bare_training(
 
   # A functional model of Keras exists in TFF's graphs only.
   @tff.tensorflow.computation(
-    tff.types.to_type(weights_type), *map(tff.types.tensorflow_to_type,
-      input_spec.values())
+    tff.types.to_type(weights_type),
+    *map(tff.types.tensorflow_to_type, input_spec.values()),
   )
   def train(weights, x, y):
     count = tf.shape(x)[0]
