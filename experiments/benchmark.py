@@ -175,8 +175,9 @@ def _time(
       engine, state = runs[name]
       with benchmark_memory.Peak(getattr(engine, 'worker_pid', None)) as peak:
         started = time.perf_counter()
-        engine.round(state, round_num=1, clients=np.arange(cohort))
+        done = engine.round(state, round_num=1, clients=np.arange(cohort))
         seconds = time.perf_counter() - started
+      runs[name] = engine, done.state
       rows.append(
         {
           'model': model,

@@ -88,7 +88,8 @@ class Feed:
     if self._x is None:
       self._x = tf.constant(self._data.examples.x)
       self._y = tf.constant(self._data.examples.y)
-    sizes = self._data.client_sizes[clients]
+    offsets = self._data.offsets
+    sizes = offsets[clients + 1] - offsets[clients]
     order = np.argsort(-sizes, kind='stable')
     clients, sizes = clients[order], sizes[order]
     keys = sampling.client_keys(self._seed, round_num, clients)
@@ -99,7 +100,7 @@ class Feed:
       size=tf.constant(len(clients), tf.int32),
       x=self._x,
       y=self._y,
-      starts=tf.constant(self._data.offsets[clients], tf.int64),
+      starts=tf.constant(offsets[clients], tf.int64),
       sizes=tf.constant(sizes, tf.int64),
       keys=tf.constant(keys, tf.int64),
       noise_keys=tf.constant(noise, tf.int64),

@@ -22,9 +22,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 from tensorflow_federated.python.common_libs import structure
-from tensorflow_federated.python.core.impl.types import type_conversions
 
 from tff_pipeline import validate
+from tff_pipeline.engines import containers
 from tff_pipeline.engines import engine
 from tff_pipeline.engines import feeds
 from tff_pipeline.engines import graphs
@@ -63,14 +63,18 @@ class InProcess:
         process.initialize
       )
     )
+    state_type = process.initialize.type_signature.result.member
     # `process.next` keeps the Python containers that MapReduceForm drops.
-    self._state_type = process.initialize.type_signature.result.member
-    self._result_types = [
-      placed.member for placed in process.next.type_signature.result
-    ]
+    self._initial, self._state, self._metrics = (
+      containers.template(placed.member)
+      for placed in (
+        process.initialize.type_signature.result,
+        *process.next.type_signature.result,
+      )
+    )
+    self._latest: dict[int, tuple[np.ndarray, tf.Tensor]] = {}
     state_spec = [
-      tf.TensorSpec(t.shape, t.dtype)
-      for t in structure.flatten(self._state_type)
+      tf.TensorSpec(t.shape, t.dtype) for t in structure.flatten(state_type)
     ]
     self.num_traces = 0
     self._round = self._traced(
@@ -104,21 +108,30 @@ class InProcess:
   def initialize(self) -> Any:
     """Returns the initial server state."""
     tensors = tf.function(lambda: self._initialize([]), autograph=False)()
-    return _packed(tensors, self._state_type)
+    return containers.fill(self._initial, _arrays(tensors))
 
   def round(
     self, state: Any, *, round_num: int, clients: np.ndarray
   ) -> engine.Round:
     """Runs one round over a cohort, which may be empty."""
-    flat_state = [tf.convert_to_tensor(leaf) for leaf in _flat(state)]
+    flat_state = [self._tensor(leaf) for leaf in containers.flatten(state)]
     cohort = self._feed.cohort(round_num=round_num, clients=clients)
     tensors = self._round(flat_state, cohort)
-    state_type, metrics_type = self._result_types
-    num_state = len(structure.flatten(state_type))
+    arrays = _arrays(tensors)
+    self._latest = {
+      id(array): (array, tensor)
+      for array, tensor in zip(arrays, tensors, strict=True)
+    }
+    num_state = len(containers.flatten(self._state))
     return engine.Round(
-      state=_packed(tensors[:num_state], state_type),
-      metrics=_packed(tensors[num_state:], metrics_type),
+      state=containers.fill(self._state, arrays[:num_state]),
+      metrics=containers.fill(self._metrics, arrays[num_state:]),
     )
+
+  def _tensor(self, leaf: Any) -> tf.Tensor:
+    """Returns a leaf as a tensor: the one it came from, if it is the latest."""
+    array, tensor = self._latest.get(id(leaf), (None, None))
+    return tensor if array is leaf else tf.convert_to_tensor(leaf)
 
 
 def _map_reduce_form(
@@ -142,15 +155,12 @@ def _map_reduce_form(
     ) from e
 
 
-def _flat(value: Any) -> list[Any]:
-  return structure.flatten(structure.from_container(value, recursive=True))
-
-
-def _packed(tensors: Sequence[tf.Tensor], type_spec: tff.Type) -> Any:
-  """Returns flat tensors as NumPy values in the containers of a TFF type."""
-  arrays = [tensor.numpy() for tensor in tensors]
-  packed = structure.pack_sequence_as(type_spec, arrays)
-  return type_conversions.type_to_py_container(packed, type_spec)
+def _arrays(tensors: Sequence[tf.Tensor]) -> list[np.ndarray]:
+  """Returns NumPy values that nobody can change in place."""
+  arrays = [np.asarray(tensor.numpy()) for tensor in tensors]
+  for array in arrays:
+    array.flags.writeable = False
+  return arrays
 
 
 class _Parts:
