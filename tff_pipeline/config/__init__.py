@@ -13,6 +13,7 @@ from tff_pipeline.config.builders import poisson
 from tff_pipeline.config.choices import AlgorithmName
 from tff_pipeline.config.choices import Batches
 from tff_pipeline.config.choices import EngineName
+from tff_pipeline.config.choices import Labelling
 from tff_pipeline.config.choices import Mechanism
 from tff_pipeline.config.choices import Optimizer
 from tff_pipeline.config.choices import Partition
@@ -20,6 +21,7 @@ from tff_pipeline.config.choices import Relation
 from tff_pipeline.config.choices import Sampling
 from tff_pipeline.config.choices import Shuffle
 from tff_pipeline.config.choices import SolveFor
+from tff_pipeline.config.choices import Source
 from tff_pipeline.config.choices import Weighting
 from tff_pipeline.config.leaves import LeafRule
 from tff_pipeline.config.leaves import checked_leaf
@@ -47,6 +49,7 @@ __all__ = [
   'Cohort',
   'EngineName',
   'Experiment',
+  'Labelling',
   'LeafRule',
   'Mechanism',
   'Optimizer',
@@ -57,6 +60,7 @@ __all__ = [
   'Server',
   'Shuffle',
   'SolveFor',
+  'Source',
   'Task',
   'Terms',
   'Weighting',
