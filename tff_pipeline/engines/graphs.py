@@ -5,18 +5,49 @@ outputs. `Graph` imports it into the graph that is being built, so that a whole
 round becomes one TensorFlow function.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import itertools
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.eager import context
+from tensorflow.python.framework import op_def_registry
 import tensorflow_federated as tff
 
 _numbers = itertools.count()
 
 SEQUENCE = 'sequence'
 TENSOR = 'tensor'
+
+# Stateful in name only: control flow, and a check without a result.
+_HARMLESS = frozenset(
+  {'Assert', 'Case', 'For', 'If', 'StatefulPartitionedCall', 'While'}
+)
+
+
+def concurrent_function(
+  function: Callable[..., list[tf.Tensor]], spec: Any
+) -> Callable[..., list[tf.Tensor]]:
+  """Traces a function whose independent parts may run at the same time.
+
+  `tf.function` runs all operations that TensorFlow calls stateful one after
+  another, and a loop around an assertion counts as one. So this is right for
+  functions of graphs that are `Graph.is_pure` only.
+
+  Args:
+    function: Takes arguments like `spec`; returns a flat list of tensors.
+    spec: Tensor specs of all arguments.
+
+  Returns:
+    A function of the same arguments; traced, once and for all.
+  """
+  flat_spec = tf.nest.flatten(spec)
+
+  def flat_function(*tensors):
+    return function(*tf.nest.pack_sequence_as(spec, tensors))
+
+  traced = tf.compat.v1.wrap_function(flat_function, flat_spec)
+  return lambda *args: traced(*tf.nest.flatten(args))
 
 
 class Graph:
@@ -25,6 +56,7 @@ class Graph:
   Attributes:
     input_kinds: TENSOR or SEQUENCE for each flat input.
     num_outputs: Number of flat outputs.
+    is_pure: Whether nothing in it outlives a call, such as a variable.
     takes_elements: Whether a sequence is passed as the tensors of its only
       element, because that is all that the graph does with it; otherwise it is
       passed as a `tf.data.Dataset`.
@@ -60,6 +92,7 @@ class Graph:
       else None
     )
     self.takes_elements = self._element is not None
+    self.is_pure = not _stateful_operations(graph_def) - _HARMLESS
 
   def __call__(self, inputs: Sequence[Any]) -> list[tf.Tensor]:
     """Adds the computation to the current graph.
@@ -99,6 +132,14 @@ def _flatten(binding: Any) -> list[tuple[str, str]]:
   if which == 'sequence':
     return [(SEQUENCE, binding.sequence.variant_tensor_name)]
   return [leaf for part in binding.struct.element for leaf in _flatten(part)]
+
+
+def _stateful_operations(graph_def: tf.compat.v1.GraphDef) -> set[str]:
+  """Returns the kinds of stateful operations in a graph and its functions."""
+  bodies = [function.node_def for function in graph_def.library.function]
+  used = {node.op for nodes in (graph_def.node, *bodies) for node in nodes}
+  definitions = filter(None, map(op_def_registry.get, used))
+  return {found.name for found in definitions if found.is_stateful}
 
 
 def _rename_functions(graph_def: tf.compat.v1.GraphDef, *, prefix: str) -> None:

@@ -83,8 +83,14 @@ def build(
   Raises:
     UsageError: If the config does not fit the data.
   """
+  from tff_pipeline.engines import threads
   from tff_pipeline.models import functional
 
+  in_process = experiment.engine is config.EngineName.IN_PROCESS
+  if in_process and not _is_centralized(experiment):
+    threads.prefer_clients(
+      experiment.cohort.clients_per_round or experiment.task.clients or 1
+    )
   leaves = experiment.task
   if _is_centralized(experiment):
     leaves = tasks.pooled(leaves)

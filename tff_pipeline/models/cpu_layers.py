@@ -172,8 +172,7 @@ def _forward(
     keep: 1 where a step counts, 0 where it is masked; [time, batch, 1].
 
   Returns:
-    sigmoid of all gates [time, batch, 4 units]; g, c and h
-    [time, batch, units].
+    sigmoid of all gates [time, batch, 4 units]; g, c, h [time, batch, units].
   """
   time, batch = tf.unstack(tf.shape(x)[:2])
   units = recurrent.shape[0]
