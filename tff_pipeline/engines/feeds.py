@@ -54,7 +54,7 @@ class Feed:
 
   def __init__(
     self,
-    data: client_data.ClientData,
+    data: client_data.Clients,
     *,
     element_type: tff.Type,
     schedule: training_loop.Schedule,
@@ -77,20 +77,22 @@ class Feed:
     self._noise_key = noise_key
     self._names = [name for name, _ in structure.iter_elements(element_type)]
     self.is_dense = training_loop.KEY in self._names
+    self._examples = None
     self._x = None
     self._y = None
 
   def cohort(self, *, round_num: int, clients: np.ndarray) -> Cohort:
-    """Returns a cohort's arrays; the flat data is shared by all rounds.
+    """Returns a cohort's arrays; flat data in memory is shared by all rounds.
 
     The largest clients come first, so that lanes which take turns are even.
     """
-    if self._x is None:
-      self._x = tf.constant(self._data.examples.x)
-      self._y = tf.constant(self._data.examples.y)
     sizes = self._data.client_sizes[clients]
     order = np.argsort(-sizes, kind='stable')
     clients, sizes = clients[order], sizes[order]
+    examples, starts = self._data.gather(clients)
+    if examples is not self._examples:
+      self._examples = examples
+      self._x, self._y = tf.constant(examples.x), tf.constant(examples.y)
     keys = sampling.client_keys(self._seed, round_num, clients)
     noise = np.zeros_like(keys)
     if training_loop.NOISE_KEY in self._names:
@@ -99,7 +101,7 @@ class Feed:
       size=tf.constant(len(clients), tf.int32),
       x=self._x,
       y=self._y,
-      starts=tf.constant(self._data.offsets[clients], tf.int64),
+      starts=tf.constant(starts, tf.int64),
       sizes=tf.constant(sizes, tf.int64),
       keys=tf.constant(keys, tf.int64),
       noise_keys=tf.constant(noise, tf.int64),
@@ -107,13 +109,13 @@ class Feed:
 
   def cohort_spec(self) -> Cohort:
     """Returns the tensor specs of `cohort`, the same for every round."""
-    examples = self._data.examples
+    examples = self._data.prototype
     many = tf.TensorSpec([None], tf.int64)
     pairs = tf.TensorSpec([None, 2], tf.int64)
     return Cohort(
       size=tf.TensorSpec([], tf.int32),
-      x=tf.TensorSpec(examples.x.shape, examples.x.dtype),
-      y=tf.TensorSpec(examples.y.shape, examples.y.dtype),
+      x=tf.TensorSpec([None, *examples.x.shape[1:]], examples.x.dtype),
+      y=tf.TensorSpec([None, *examples.y.shape[1:]], examples.y.dtype),
       starts=many,
       sizes=many,
       keys=pairs,
@@ -155,7 +157,7 @@ class Feed:
 
 def for_process(
   process: tff.learning.templates.LearningProcess,
-  data: client_data.ClientData,
+  data: client_data.Clients,
   *,
   schedule: training_loop.Schedule,
   seed: int,
