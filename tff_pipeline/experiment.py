@@ -46,6 +46,7 @@ _SUMMARY = 'summary.json'
 _STATEMENT = 'privacy.json'
 _NOISE_KEY = 'noise_key'
 _LEDGER = 'ledger'
+_ENCODING = 'encoding.json'
 _PACKAGES = (
   'tensorflow',
   'tensorflow-federated',
@@ -531,7 +532,7 @@ class _Session:
       steps = rounds.Steps(
         sample=self._parts.mechanism.sampler,
         record_attempt=self._ledger.append,
-        train=lambda *args: _train(engine, *args),
+        train=lambda *args: self._train(engine, last, *args),
         price=self._price,
         evaluate=lambda s: _prefixed('test_', self._evaluate(_weights(s))),
         write_row=write_row,
@@ -556,6 +557,23 @@ class _Session:
       finally:
         bar.close()
       return self._finish(state, last)
+
+  def _train(
+    self,
+    engine: 'engines.Engine',
+    last: int,
+    state: Any,
+    round_num: int,
+    clients: np.ndarray,
+  ) -> tuple[Any, dict[str, float]]:
+    from tff_pipeline.engines import measurements
+
+    data = self._parts.task.train
+    if round_num < last:
+      # Data that is not in memory is read while this round trains.
+      data.prefetch(self._parts.mechanism.sampler(round_num + 1))
+    done = engine.round(state, round_num=round_num, clients=clients)
+    return done.state, measurements.columns(done.metrics)
 
   def _check_records(self, completed: int) -> None:
     """Refuses a ledger, table or noise key that the checkpoint belies."""
@@ -607,6 +625,10 @@ class _Session:
     saved_model.write(
       self._folder / 'model', self._parts.task.model_factory, weights
     )
+    if self._parts.task.encoding:
+      run_directory.write_json(
+        self._folder / _ENCODING, dict(self._parts.task.encoding)
+      )
     statement = self._statement(last)
     run_directory.write_json(self._folder / _STATEMENT, statement)
     finished = last == self._experiment.rounds
@@ -638,12 +660,3 @@ def _weights(state: Any) -> Any:
 
 def _prefixed(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
   return {prefix + name: value for name, value in values.items()}
-
-
-def _train(
-  engine: 'engines.Engine', state: Any, round_num: int, clients: Any
-) -> tuple[Any, dict[str, float]]:
-  from tff_pipeline.engines import measurements
-
-  done = engine.round(state, round_num=round_num, clients=clients)
-  return done.state, measurements.columns(done.metrics)

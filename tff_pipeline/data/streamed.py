@@ -9,6 +9,9 @@ import numpy as np
 
 from tff_pipeline.data import client_data
 
+# This round's cohort, and the next one's.
+_MOST_ANNOUNCED = 2
+
 
 class StreamedClients:
   """Holds the examples of two cohorts at most: this round's and the next one's.
@@ -38,8 +41,7 @@ class StreamedClients:
     self._ahead = concurrent.futures.ThreadPoolExecutor(
       1, thread_name_prefix='prefetch'
     )
-    self._announced: np.ndarray | None = None
-    self._pending: concurrent.futures.Future | None = None
+    self._announced: dict[bytes, concurrent.futures.Future] = {}
 
   @property
   def num_clients(self) -> int:
@@ -54,19 +56,17 @@ class StreamedClients:
   def prefetch(self, clients: np.ndarray) -> None:
     """Starts reading the next cohort."""
     clients = np.sort(clients)
-    self._announced = clients
-    self._pending = self._ahead.submit(self._read, clients)
+    while len(self._announced) >= _MOST_ANNOUNCED:
+      self._announced.pop(next(iter(self._announced))).cancel()
+    self._announced[clients.tobytes()] = self._ahead.submit(self._read, clients)
 
   def gather(
     self, clients: np.ndarray
   ) -> tuple[client_data.Examples, np.ndarray]:
     """Returns a cohort's examples, and the first row of each client."""
     ordered = np.sort(clients)
-    if self._announced is not None and np.array_equal(ordered, self._announced):
-      examples = self._pending.result()
-      self._announced = self._pending = None
-    else:
-      examples = self._read(ordered)
+    announced = self._announced.pop(ordered.tobytes(), None)
+    examples = self._read(ordered) if announced is None else announced.result()
     sizes = self.client_sizes[ordered]
     starts = np.cumsum(sizes) - sizes
     return examples, starts[np.searchsorted(ordered, clients)]

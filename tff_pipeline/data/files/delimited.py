@@ -59,7 +59,7 @@ def _header(task: config.Task) -> tuple[list[str], str]:
   if not line.strip():
     raise validate.error(
       'task.path',
-      expected='a CSV file with the columns\' names in its first row',
+      expected="a CSV file with the columns' names in its first row",
       found=f'nothing in the first row of {path}',
     )
   split = {

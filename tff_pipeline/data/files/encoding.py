@@ -1,8 +1,9 @@
 """Columns -> features: learnt on the training rows alone.
 
 A number becomes (value - mean) / deviation, and, where training rows have empty
-cells, a second feature that is 1 for them; an empty cell counts as the mean. A category becomes one 0/1 feature for each category that the training
-rows have; an empty cell, or a category that they do not have, becomes zeros.
+cells, a second feature that is 1 for them; an empty cell counts as the mean. A
+category becomes one 0/1 feature for each category that the training rows have;
+an empty cell, or a category that they do not have, becomes zeros.
 """
 
 from collections.abc import Sequence

@@ -131,9 +131,7 @@ def _read(file: _File, mode: str, size: int) -> np.ndarray:
   """Returns the pixels of an image; uint8[size, size, ...]."""
   weight = file.path.stat().st_size
   if weight > _MAX_FILE_BYTES:
-    raise _refused(
-      file, f'at most {_MAX_FILE_BYTES} bytes', f'{weight} bytes'
-    )
+    raise _refused(file, f'at most {_MAX_FILE_BYTES} bytes', f'{weight} bytes')
   try:
     with warnings.catch_warnings():
       # Pillow warns about large images before it refuses huge ones.
@@ -149,9 +147,7 @@ def _read(file: _File, mode: str, size: int) -> np.ndarray:
   except validate.UsageError:
     raise
   except Image.DecompressionBombError:
-    raise _refused(
-      file, f'at most {_MAX_PIXELS} pixels', 'far more'
-    ) from None
+    raise _refused(file, f'at most {_MAX_PIXELS} pixels', 'far more') from None
   except (OSError, ValueError, SyntaxError):
     # Pillow's messages show the path, which may hold a user id.
     raise _refused(

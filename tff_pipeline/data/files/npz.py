@@ -113,9 +113,7 @@ def _damaged(task: config.Task) -> validate.UsageError:
   )
 
 
-def _roles(
-  task: config.Task, archive: np.lib.npyio.NpzFile
-) -> columns.Roles:
+def _roles(task: config.Task, archive: np.lib.npyio.NpzFile) -> columns.Roles:
   return columns.resolve(task, archive.files)
 
 
@@ -242,7 +240,9 @@ def _scale(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   mean = train.mean(axis=0, dtype=np.float64)
   spread = train.std(axis=0, dtype=np.float64)
   largest = np.abs(train).max(axis=0).astype(np.float64)
-  return mean, np.where(spread > 1e-9 * np.maximum(largest, 1e-300), spread, 1.0)
+  return mean, np.where(
+    spread > 1e-9 * np.maximum(largest, 1e-300), spread, 1.0
+  )
 
 
 def _scaled(

@@ -86,9 +86,7 @@ def assemble(
   numbers = np.unique(owners[train_rows])
   train = _by_client(examples, train_rows, owners, numbers)
   if not within:
-    return data_set.DataSet(
-      train=train, test=examples(test_rows), **described
-    )
+    return data_set.DataSet(train=train, test=examples(test_rows), **described)
   client_test = _by_client(examples, test_rows, owners, numbers)
   return data_set.DataSet(
     train=train,
@@ -141,9 +139,7 @@ class Target:
     uncovered: What was learnt from the data without noise.
   """
 
-  def __init__(
-    self, label: table.Column, train: np.ndarray, task: config.Task
-  ):
+  def __init__(self, label: table.Column, train: np.ndarray, task: config.Task):
     self._label = label
     self._scale = None
     scaled = task.scaling is not config.Scaling.NONE
