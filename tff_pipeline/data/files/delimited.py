@@ -17,7 +17,7 @@ from tff_pipeline.data.files import tabular
 _DELIMITERS = (',', ';', '\t')
 _BLOCK_BYTES = 1 << 22
 _HEADER_ROW = 1
-_MAX_HEADER_CHARACTERS = 1 << 20
+_MAX_HEADER_BYTES = 1 << 20
 
 
 def prepare(task: config.Task, *, data_dir: pathlib.Path) -> None:
@@ -52,8 +52,8 @@ def _header(task: config.Task) -> tuple[list[str], str]:
   """Returns the columns' names and the delimiter."""
   path = existing_file(task)
   try:
-    with path.open(encoding='utf-8-sig', newline='') as file:
-      line = file.readline(_MAX_HEADER_CHARACTERS)
+    with path.open('rb') as file:
+      line = file.readline(_MAX_HEADER_BYTES).decode('utf-8-sig')
   except UnicodeDecodeError as e:
     raise _not_utf8(path, _HEADER_ROW) from e
   if not line.strip():

@@ -107,7 +107,9 @@ def _learn_one(
     mean = float(known.mean())
     # The deviation of a constant column is its rounding error, not its scale.
     spread = float(known.std())
-    stddev = spread if spread > 1e-9 * max(1e-300, np.abs(known).max()) else 1.0
+    stddev = (
+      spread if spread > 1e-12 * max(1e-300, np.abs(known).max()) else 1.0
+    )
   marks = bool(column.missing.any())
   if scaling is config.Scaling.NONE:
     return NumberEncoding(column.name, 0.0, 1.0, mean, marks)

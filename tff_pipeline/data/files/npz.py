@@ -100,7 +100,7 @@ def _opened(task: config.Task) -> np.lib.npyio.NpzFile:
   path = delimited.existing_file(task)
   try:
     archive = np.load(path, allow_pickle=False)
-  except (ValueError, OSError, zipfile.BadZipFile) as e:
+  except (ValueError, OSError, EOFError, zipfile.BadZipFile) as e:
     raise _damaged(task) from e
   if not isinstance(archive, np.lib.npyio.NpzFile):
     raise _damaged(task)
@@ -241,7 +241,7 @@ def _scale(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   spread = train.std(axis=0, dtype=np.float64)
   largest = np.abs(train).max(axis=0).astype(np.float64)
   return mean, np.where(
-    spread > 1e-9 * np.maximum(largest, 1e-300), spread, 1.0
+    spread > 1e-12 * np.maximum(largest, 1e-300), spread, 1.0
   )
 
 
