@@ -70,7 +70,7 @@ def test_cohort_sizes_are_those_of_the_sampler(whole):
   parts = experiment.build(
     wanted, noise_key=noise_keys.from_seed(wanted.privacy.noise_seed)
   )
-  sizes = [len(parts.mechanism.sampler(r)) for r in range(1, 7)]
+  sizes = [len(parts.sampler(r)) for r in range(1, 7)]
   found = [float(r['unnoised_cohort_size']) for r in small_runs.rows(whole)]
   assert found == sizes
   assert len(set(sizes)) > 1  # Poisson cohorts vary.
@@ -300,3 +300,17 @@ def test_run_takes_no_other_arguments():
 def test_engines_write_the_same_run(whole, tmp_path):
   experiment.run(small_runs.build(engine='tff_runtime'), tmp_path)
   small_runs.assert_same_rows(small_runs.rows(whole), small_runs.rows(tmp_path))
+
+
+def test_extrapolated_epsilon_is_named_so_in_every_row(tmp_path):
+  wanted = small_runs.build(
+    rounds=1,
+    privacy=small_runs.privacy(
+      noise_cohort_size=60, population=6000, delta=1e-4
+    ),
+  )
+  summary = experiment.run(wanted, tmp_path)
+  [row] = small_runs.rows(tmp_path)
+  assert not {'epsilon', 'epsilon_rdp'} & row.keys()
+  assert float(row['extrapolated_epsilon']) == summary['privacy']['epsilon']
+  assert 'extrapolated' in experiment.describe(summary, tmp_path)

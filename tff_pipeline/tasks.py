@@ -44,7 +44,27 @@ class _Entry:
   models: tuple[str, ...]
 
 
-TASKS = {'digits': _Entry('digits', ('mlp', 'softmax_regression'))}
+_DIGIT_IMAGES = ('cnn', 'two_nn', 'cnn_dropout', 'softmax_regression')
+_EMNIST = ('cnn_dropout', 'cnn', 'two_nn', 'autoencoder')
+
+TASKS = {
+  'cifar10': _Entry('cifar10', ('resnet18', 'cnn')),
+  'cifar100': _Entry('cifar100', ('resnet18',)),
+  'digits': _Entry('digits', ('mlp', 'softmax_regression')),
+  'emnist_characters': _Entry('emnist', _EMNIST),
+  'emnist_digits': _Entry('emnist', _EMNIST),
+  'fashion_mnist': _Entry('fashion_mnist', _DIGIT_IMAGES),
+  'har': _Entry('har', ('cnn_1d', 'mlp', 'softmax_regression')),
+  'heart_disease': _Entry('heart_disease', ('softmax_regression', 'mlp')),
+  'mnist': _Entry('mnist', _DIGIT_IMAGES),
+  'shakespeare': _Entry('shakespeare', ('char_lstm',)),
+  'stackoverflow_tags': _Entry('stackoverflow_tags', ('logistic_regression',)),
+  'stackoverflow_words': _Entry('stackoverflow_words', ('word_lstm',)),
+  'synthetic': _Entry('synthetic', ('softmax_regression',)),
+}
+
+# Models that learn to give their input back.
+_RECONSTRUCTING = ('autoencoder',)
 
 _FOR_TABLES = ('mlp', 'softmax_regression', 'two_nn')
 _FOR_IMAGES = ('cnn', 'cnn_dropout', *_FOR_TABLES)
@@ -97,6 +117,18 @@ def check(task: config.Task) -> None:
   validate.check_choice('task.model', task.model, TASKS[task.name].models)
 
 
+def pooled(task: config.Task) -> config.Task:
+  """Returns the task with all of its training examples in one place."""
+  dealing = {
+    field.name: None
+    for field in dataclasses.fields(task)
+    if (field.metadata['rule'].used_by or ('',))[0] == 'partition'
+  }
+  return dataclasses.replace(
+    task, **dealing | {'partition': config.Partition.IID, 'clients': 1}
+  )
+
+
 def prepare(
   task: config.Task, *, data_dir: str | os.PathLike[str] | None = None
 ) -> None:
@@ -147,8 +179,12 @@ def build(
     _log.warning('The data of %s is a %s.', task.name, STAND_IN)
   train, client_test = clients(loaded, task=task, seed=seed)
   name = task.model or TASKS[task.name].models[0]
+  test, objective_name = loaded.test, loaded.objective
+  if name in _RECONSTRUCTING:
+    objective_name = 'reconstruction'
+    train, test, client_test = map(_self_labelled, (train, test, client_test))
   objective = objectives.build(
-    loaded.objective, ignored_labels=loaded.ignored_labels
+    objective_name, ignored_labels=loaded.ignored_labels
   )
   input_spec = collections.OrderedDict(
     (key, tf.TensorSpec((None, *values.shape[1:]), values.dtype))
@@ -156,11 +192,12 @@ def build(
   )
   return Task(
     train=train,
-    test=loaded.test,
+    test=test,
     model_factory=preprocessing.wrap(
       loaded.preprocessing,
       functools.partial(_model, _model_factory(name), loaded),
       input_spec=input_spec['x'],
+      vocabulary_size=loaded.vocabulary_size,
     ),
     loss_factory=objective.loss_factory,
     metric_factory=objective.metric_factory,
@@ -209,16 +246,20 @@ def clients(
 
   train, test = loaded.train, loaded.client_test
   if isinstance(train, streamed.StreamedClients):
-    return train, test
-  if isinstance(train, client_data.ClientData):
     if task.partition is config.Partition.NATURAL:
-      if task.max_clients is not None and test is not None:
+      return train, test
+    train = train.in_memory()  # Dealing needs all examples.
+  if isinstance(train, client_data.ClientData):
+    train = client_data.first(
+      train, clients=task.max_clients, examples=task.max_client_examples
+    )
+    if task.partition is config.Partition.NATURAL:
+      if test is not None:
         test = client_data.first(test, clients=task.max_clients)
-      kept = client_data.first(
-        train, clients=task.max_clients, examples=task.max_client_examples
-      )
-      return kept, test
+      return train, test
     train = train.examples
+  else:
+    _check_no_limits(task)
   if train.y.ndim != 1 and task.partition is config.Partition.DIRICHLET:
     raise validate.error(
       'task.partition',
@@ -227,6 +268,32 @@ def clients(
       found=task.partition,
     )
   return partition.deal(train, task=task, seed=seed), None
+
+
+def _check_no_limits(task: config.Task) -> None:
+  for leaf in ('max_clients', 'max_client_examples'):
+    value = getattr(task, leaf)
+    if value is not None:
+      raise validate.error(
+        f'task.{leaf}',
+        expected=f'no value, since {task.name} has no clients of its own',
+        found=value,
+      )
+
+
+def _self_labelled(data: Any) -> Any:
+  """Returns images, as examples or as clients, whose labels are their pixels.
+
+  Bright on dark, as TFF's autoencoder has them: EMNIST is dark on bright.
+  """
+  from tff_pipeline.data import client_data
+
+  if data is None:
+    return None
+  if isinstance(data, client_data.ClientData):
+    return client_data.ClientData(_self_labelled(data.examples), data.offsets)
+  x = 255 - data.x
+  return client_data.Examples(x, x.reshape(len(x), -1))
 
 
 def _model(

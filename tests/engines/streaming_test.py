@@ -19,7 +19,6 @@ from tff_pipeline import tasks
 from tff_pipeline.algorithms import fed_avg
 from tff_pipeline.client_work import protection
 from tff_pipeline.client_work import training_loop
-from tff_pipeline.data import client_data
 from tff_pipeline.engines import engine as engines
 from tff_pipeline.models import functional
 
@@ -64,12 +63,6 @@ def _task(folder, clients, **leaves):
   )
 
 
-def _in_memory(data):
-  examples, starts = data.gather(np.arange(data.num_clients))
-  offsets = np.append(starts, len(examples)).astype(np.int64)
-  return client_data.ClientData(examples, offsets)
-
-
 def _cohort(round_num, clients):
   rng = np.random.default_rng([round_num, 5])
   return rng.choice(clients, min(_COHORT, clients), replace=False)
@@ -94,7 +87,7 @@ def test_rounds_are_the_same_as_in_memory(tmp_path, engine):
   task = _task(tmp_path, clients=30)
   weights = []
   start = None
-  for data in (task.train, _in_memory(task.train)):
+  for data in (task.train, task.train.in_memory()):
     with _build(task, data, engine=engine) as built:
       start = start or built.initialize()
       state, _ = _rounds(built, data, number=3, state=start)
@@ -131,7 +124,7 @@ def test_100_000_clients_in_constant_memory_at_the_speed_of_memory(tmp_path):
       engine, task.train, number=measured, first=11, state=state
     )
     after = megabytes()
-  memory = _in_memory(task.train)
+  memory = task.train.in_memory()
   with _build(task, memory) as engine:
     state, _ = _rounds(engine, memory, number=10)
     _, in_memory = _rounds(

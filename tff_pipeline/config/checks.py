@@ -195,6 +195,13 @@ def _check_algorithm(experiment: 'records.Experiment') -> None:
       expected=f'{choices.Sampling.FULL} {reason}: all data is in one place',
       found=experiment.cohort.sampling,
     )
+  if experiment.engine is not choices.EngineName.IN_PROCESS:
+    raise validate.error(
+      'engine',
+      expected=f'{choices.EngineName.IN_PROCESS} {reason}, which is no process '
+      'of TFF',
+      found=experiment.engine,
+    )
   if experiment.privacy.mechanism not in (
     choices.Mechanism.NONE,
     choices.Mechanism.DP_SGD,
@@ -204,6 +211,14 @@ def _check_algorithm(experiment: 'records.Experiment') -> None:
       expected=f'{choices.Mechanism.NONE} or '
       f'{choices.Mechanism.DP_SGD} {reason}',
       found=experiment.privacy.mechanism,
+    )
+  fixed = experiment.algorithm.batches is choices.Batches.FIXED_SIZE
+  if fixed and experiment.privacy.noise_seed is not None:
+    raise validate.error(
+      'privacy.noise_seed',
+      expected=f'no value with --algorithm.batches={choices.Batches.FIXED_SIZE}'
+      ": TensorFlow Privacy's optimizers draw noise that no key decides",
+      found=experiment.privacy.noise_seed,
     )
 
 
@@ -227,19 +242,6 @@ def _check_own_data(experiment: 'records.Experiment') -> None:
       found='nothing',
       remedy='Name it, or deal the rows, as in --task.partition=iid '
       '--task.clients=100',
-    )
-  if task.split is choices.Split.BY_CLIENT and not natural:
-    raise validate.error(
-      'task.split',
-      expected=f'{choices.Split.WITHIN_CLIENT}, since rows that are dealt have '
-      'no clients before',
-      found=task.split,
-    )
-  if task.name == choices.FileTask.TFF_SQLITE and not natural:
-    raise validate.error(
-      'task.partition',
-      expected=f'{choices.Partition.NATURAL}: this format has clients',
-      found=task.partition,
     )
 
 

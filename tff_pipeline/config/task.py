@@ -96,14 +96,12 @@ class Task(leaves.Record):
   )
   max_clients: int | None = leaves.leaf(
     'Keep only the first clients of a data set that has clients of its own, '
-    'in the order of their names.',
-    used_by=('partition', (choices.Partition.NATURAL,)),
+    'in the order of their names; they may be dealt anew.',
     at_least=1,
   )
   max_client_examples: int | None = leaves.leaf(
     'Keep only the first training examples of each client of a data set that '
     'has clients of its own.',
-    used_by=('partition', (choices.Partition.NATURAL,)),
     at_least=1,
   )
   labelling: choices.Labelling | None = leaves.leaf(

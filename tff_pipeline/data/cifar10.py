@@ -7,6 +7,7 @@ and strings only: the three NumPy names that they use become plain records.
 
 from collections.abc import Iterator
 import io
+import math
 import pathlib
 import pickle
 import tarfile
@@ -137,12 +138,14 @@ def _pixels(array: Any) -> np.ndarray:
   _, shape, dtype, fortran, content = state
   if not isinstance(dtype, _Dtype) or dtype.name not in ('u1', b'u1'):
     raise ValueError('its data are no bytes')
-  if fortran or not isinstance(content, bytes):
-    raise ValueError('its data is laid out in another way')
-  rows = np.frombuffer(content, np.uint8).reshape(-1, int(np.prod(SHAPE)))
-  if shape != rows.shape:
-    raise ValueError(f'it states {shape} pixels, and has {rows.shape}')
-  return rows
+  if not isinstance(content, bytes):
+    raise ValueError('its data has no content')
+  columns = math.prod(SHAPE)
+  rows = len(content) // columns
+  if shape != (rows, columns) or len(content) != rows * columns:
+    raise ValueError(f'it states {shape} pixels, and has {len(content)} bytes')
+  values = np.frombuffer(content, np.uint8)
+  return values.reshape(shape, order='F' if fortran else 'C')
 
 
 class _Array:

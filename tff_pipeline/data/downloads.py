@@ -92,9 +92,7 @@ def _missing(
 def _download(file: File, path: pathlib.Path) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
   digest = hashlib.sha256()
-  decompress = (
-    lzma.LZMADecompressor() if file.url.endswith('.lzma') else None
-  )
+  decompress = lzma.LZMADecompressor() if file.url.endswith('.lzma') else None
   with _whole_or_nothing(path) as out:
     for chunk in _chunks(file.url):
       digest.update(chunk)
@@ -128,7 +126,10 @@ def _chunks(url: str) -> Iterator[bytes]:
     name = urllib.parse.urlparse(url).path.rpartition('/')[-1]
     received = 0
     with tqdm.tqdm(
-      total=length or None, desc=f'Downloading {name}', unit='B', unit_scale=True
+      total=length or None,
+      desc=f'Downloading {name}',
+      unit='B',
+      unit_scale=True,
     ) as bar:
       while chunk := stream.read(_CHUNK):
         received += len(chunk)

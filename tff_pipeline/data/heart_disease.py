@@ -76,9 +76,11 @@ def load(task: config.Task, *, data_dir: pathlib.Path) -> data_set.DataSet:
 
 
 def _read(path: pathlib.Path) -> stand_in.ByClient:
-  with raw_files.complaints(path):
-    with path.open(encoding='utf-8', newline='') as file:
-      patients = _patients(csv.DictReader(file, strict=True))
+  with (
+    raw_files.complaints(path),
+    path.open(encoding='utf-8', newline='') as file,
+  ):
+    patients = _patients(csv.DictReader(file, strict=True))
   parts = _split(patients)
   statistics = _statistics([p for hospital in parts[0] for p in hospital])
   return tuple(_laid_out(part, statistics) for part in parts)
@@ -144,7 +146,7 @@ def _split(
   rng = np.random.default_rng(_SPLIT_SEED)
   train, test = [], []
   for hospital in HOSPITALS:
-    parts: tuple[list, list] = ([], [])
+    hospital_train, hospital_test = [], []
     for label in (0, 1):
       twins: dict[tuple, list] = {}
       for p in patients:
@@ -152,9 +154,11 @@ def _split(
           twins.setdefault(tuple(p.items()), []).append(p)
       groups = list(twins.values())
       for place, number in enumerate(rng.permutation(len(groups))):
-        parts[place % _HELD_OUT == 0] += groups[number]
-    train.append(parts[0])
-    test.append(parts[1])
+        held_out = place % _HELD_OUT == 0
+        part = hospital_test if held_out else hospital_train
+        part += groups[number]
+    train.append(hospital_train)
+    test.append(hospital_test)
   return train, test
 
 

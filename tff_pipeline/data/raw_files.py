@@ -4,7 +4,7 @@ Nothing is unpickled, and no size that a file states is believed before the
 file has shown as many bytes.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 import contextlib
 import gzip
 import math
@@ -102,15 +102,17 @@ def read_npz(
   Raises:
     UsageError: If the file is damaged or other than that.
   """
-  with complaints(path), np.load(path, allow_pickle=False) as archive:
+  arrays = {}
+  with complaints(path):
+    archive = np.load(path, allow_pickle=False)
     if not isinstance(archive, np.lib.npyio.NpzFile):
       raise ValueError('it is no npz archive')
-    arrays = {}
-    for name, (dtype, shape) in names.items():
-      if name not in archive:
-        raise ValueError(f'it has no array {name}')
-      arrays[name] = archive[name]
-      check_array(name, arrays[name], dtype=dtype, shape=shape)
+    with archive:
+      for name, (dtype, shape) in names.items():
+        if name not in archive:
+          raise ValueError(f'it has no array {name}')
+        arrays[name] = archive[name]
+        check_array(name, arrays[name], dtype=dtype, shape=shape)
   return arrays
 
 
@@ -145,11 +147,3 @@ def read_idx(
     if len(content) != stated:
       raise ValueError(f'it states {sizes} values, and has {len(content)}')
   return np.frombuffer(content, np.uint8).reshape(sizes)
-
-
-def read_text(
-  path: pathlib.Path, parse: Callable[[str], object]
-) -> object:
-  """Returns what `parse` makes of a UTF-8 file; its ValueErrors are reported."""
-  with complaints(path):
-    return parse(path.read_text(encoding='utf-8'))

@@ -22,7 +22,7 @@ from tff_pipeline.data import client_data
 from tff_pipeline.data import raw_files
 
 if typing.TYPE_CHECKING:
-  import tensorflow as tf
+  pass
 
 _CHUNK = 20_000  # Serialized examples parsed at a time.
 _COLUMNS = {
@@ -69,6 +69,7 @@ def read(
     UsageError: If the file is damaged or not in this format.
   """
   with raw_files.complaints(path), _connect(path) as connection:
+    _check_size(connection, path)
     _check_tables(connection)
     names = _client_names(connection, split, max_clients)
     if not names:
@@ -93,9 +94,21 @@ def _connect(path: pathlib.Path) -> Iterator[sqlite3.Connection]:
     raise ValueError(f'{e}, says SQLite') from e
 
 
+def _check_size(connection: sqlite3.Connection, path: pathlib.Path) -> None:
+  """Raises `ValueError` for a torn last page, which SQLite reads as zeros."""
+  pages, size = (
+    connection.execute(f'PRAGMA {name}').fetchone()[0]
+    for name in ('page_count', 'page_size')
+  )
+  if path.stat().st_size < pages * size:
+    raise ValueError(f'it ends before its {pages} pages of {size} bytes')
+
+
 def _check_tables(connection: sqlite3.Connection) -> None:
   # A view could run anything that SQL can.
-  found = connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
+  found = connection.execute(
+    "SELECT name FROM sqlite_master WHERE type='table'"
+  )
   tables = {name for (name,) in found}
   for table, columns in _COLUMNS.items():
     if table not in tables:
@@ -183,7 +196,8 @@ def _parse(serialized: list[Any], format: Format) -> Columns:
   try:
     with tf.device('CPU'):
       parsed = tf.io.parse_example(tf.constant(serialized), spec)
-  except tf.errors.OpError as e:
+  except (tf.errors.OpError, UnicodeDecodeError) as e:
+    # TensorFlow quotes the example, whose bytes it then may fail to decode.
     raise ValueError(f'an example in it is not as it should be: {e}') from e
   return {name: column.numpy() for name, column in parsed.items()}
 

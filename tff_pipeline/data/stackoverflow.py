@@ -120,5 +120,3 @@ def _tags(text: str, size: int) -> list[str]:
   if not all(isinstance(count, int) for count in counts.values()):
     raise ValueError('a count is no whole number')
   return sorted(counts, key=counts.get, reverse=True)[:size]
-
-

@@ -101,9 +101,7 @@ def rows(num_features: int, *, num_classes: int) -> Pooled:
   """Returns float32 rows around a centre of their class, labels int32."""
   rng = np.random.default_rng(_SEED)
   centres = rng.normal(size=(num_classes, num_features))
-  return tuple(
-    _rows(rng, centres, size) for size in _split_sizes(num_classes)
-  )
+  return tuple(_rows(rng, centres, size) for size in _split_sizes(num_classes))
 
 
 def arrays_by_client(

@@ -7,7 +7,7 @@ def build(*, input_shape: tuple[int, ...], num_classes: int) -> tf.keras.Model:
   """Returns two 3x3 convolutions, a dense layer of 128 -> logits; uncompiled.
 
   28x28x1 inputs make 1,199,882 parameters with 10 classes and 1,206,590 with
-  62, as in the paper's table of models.
+  62, as in the paper.
 
   Args:
     input_shape: (height, width, channels).

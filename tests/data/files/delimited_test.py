@@ -6,6 +6,7 @@ import pytest
 
 from tests.data.files import own_data
 from tff_pipeline import config
+from tff_pipeline import tasks
 from tff_pipeline import validate
 from tff_pipeline.data.files import delimited
 
@@ -188,8 +189,22 @@ def test_client_whose_rows_are_all_dropped_is_no_client(tmp_path):
 
 def test_pooled_rows_are_dealt_and_keep_the_client_column_out(tmp_path):
   path = own_data.csv(tmp_path)
-  data = load(own_data.task(path, partition='iid', clients=5))
-  assert data.train.x.shape[1] == 5
+  task = own_data.task(path, partition='iid', clients=5)
+  dealt, _ = tasks.clients(load(task), task=task, seed=0)
+  assert dealt.num_clients == 5 and dealt.prototype.x.shape[1] == 5
+
+
+def test_without_a_client_column_rows_are_pooled(tmp_path):
+  frame = own_data.frame().drop(columns='user')
+  data = load(
+    own_data.task(
+      own_data.csv(tmp_path, frame),
+      client_column=None,
+      partition='iid',
+      clients=5,
+    )
+  )
+  assert len(data.train) + len(data.test) == 60
 
 
 def test_numbers_are_predicted_in_units_of_their_deviation(tmp_path):

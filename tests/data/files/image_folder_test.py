@@ -119,11 +119,10 @@ def test_large_file_is_not_opened(tmp_path, monkeypatch):
     _load(_folder(tmp_path))
 
 
-@pytest.mark.parametrize('leaves', [{}, {'partition': 'iid', 'clients': 2}])
-def test_other_layouts_are_refused(tmp_path, leaves):
+def test_other_layouts_are_refused(tmp_path):
   (tmp_path / 'one').mkdir()
   with pytest.raises(validate.UsageError, match='LABEL/FILE'):
-    _load(tmp_path, **leaves)
+    _load(tmp_path)
 
 
 def test_photos_are_turned_upright(tmp_path):

@@ -62,7 +62,8 @@ def test_sequences_keep_their_shape(tmp_path):
 def test_by_client_and_pooled(tmp_path):
   data = _load(tmp_path, ARRAYS, leaves={'split': 'by_client'})
   assert data.train.num_clients == 3 and data.client_test is None
-  data = _load(tmp_path, ARRAYS, leaves={'partition': 'iid', 'clients': 2})
+  pooled = {'partition': 'iid', 'clients': 2, 'client_column': None}
+  data = _load(tmp_path, ARRAYS, leaves=pooled | {'feature_columns': 'x'})
   assert len(data.train) + len(data.test) == _N
 
 

@@ -62,6 +62,11 @@ def test_pooled_rows():
   assert 0 < test[:500].sum() < 300  # From everywhere.
 
 
+def test_clients_that_are_not_there_are_not_held_out():
+  with pytest.raises(validate.UsageError, match='^--task.split: '):
+    splitting.held_out(None, rows=10, task=_task(split='by_client'))
+
+
 def test_nothing_to_hold_out_is_refused():
   with pytest.raises(validate.UsageError, match='^--task.test_share: '):
     _held_out(np.arange(50))

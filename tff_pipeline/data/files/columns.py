@@ -15,7 +15,7 @@ class Roles:
   """The columns that are read.
 
   Attributes:
-    client: Says whose row it is; `None` if the rows are dealt.
+    client: Says whose row it is; `None` if no column does.
     label: Is predicted.
     features: Are predicted from, in the file's order or as they were named.
     categorical: Those of the features that hold categories.

@@ -1,4 +1,4 @@
-"""Folders of images: FOLDER/CLIENT/LABEL/FILE, or FOLDER/LABEL/FILE if dealt.
+"""Folders of images: FOLDER/CLIENT/LABEL/FILE, or FOLDER/LABEL/FILE.
 
 The names of client folders are user ids, and those of files may be: an error
 names a file by its place in the alphabetical order.
@@ -35,13 +35,13 @@ class _File:
   Attributes:
     path: Never shown.
     label: Name of its label folder.
-    client: Number of its client; 0 if the images are dealt.
+    client: Number of its client; `None` if the folders have no clients.
     place: Its place in its folder, from 1, for errors.
   """
 
   path: pathlib.Path
   label: str
-  client: int
+  client: int | None
   place: int
 
 
@@ -69,7 +69,7 @@ def load(task: config.Task, *, data_dir: pathlib.Path) -> data_set.DataSet:
   places = dict(zip(labels, codes, strict=True))
   y = np.array([places[file.label] for file in files], np.int32)
   owners = None
-  if task.partition is config.Partition.NATURAL:
+  if files[0].client is not None:
     owners = np.array([file.client for file in files], np.int64)
   return tabular.assemble(
     lambda rows: client_data.Examples(x[rows], y[rows]),
@@ -87,30 +87,32 @@ def _find(task: config.Task) -> list[_File]:
   folder = pathlib.Path(task.path).expanduser()
   if not folder.is_dir():
     raise validate.error('task.path', expected='a folder', found=task.path)
-  natural = task.partition is config.Partition.NATURAL
-  owners = _folders(folder) if natural else [folder]
-  files = []
-  clients = 0
-  for owner in owners:
-    own = [
-      _File(path, label.name, clients, place)
-      for label in _folders(owner)
-      for place, path in enumerate(_images(label), start=1)
-    ]
-    clients += bool(own)  # A folder without images is no client.
-    files += own
-  if len({file.label for file in files}) < 2:
-    layout = 'CLIENT/LABEL/FILE' if natural else 'LABEL/FILE'
+  # Folders with images in them are labels; one level deeper, of clients.
+  if any(_images(label) for label in _folders(folder)):
+    files = _labelled(folder, client=None)
+  else:
+    files, clients = [], 0
+    for owner in _folders(folder):
+      own = _labelled(owner, client=clients)
+      clients += bool(own)  # A folder without images is no client.
+      files += own
+  labels = {file.label for file in files}
+  if len(labels) < 2:
     raise validate.error(
       'task.path',
-      expected=f'images of at least two labels as {layout} in {task.path}',
-      found=f'{len(files)} images of '
-      f'{len({file.label for file in files})} labels',
-      remedy='Clients come first with --task.partition=natural'
-      if natural
-      else '',
+      expected='images of at least two labels as CLIENT/LABEL/FILE or '
+      f'LABEL/FILE in {task.path}',
+      found=f'{len(files)} images of {len(labels)} labels',
     )
   return files
+
+
+def _labelled(folder: pathlib.Path, *, client: int | None) -> list[_File]:
+  return [
+    _File(path, label.name, client, place)
+    for label in _folders(folder)
+    for place, path in enumerate(_images(label), start=1)
+  ]
 
 
 def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -156,10 +158,10 @@ def _read(file: _File, mode: str, size: int) -> np.ndarray:
 
 
 def _refused(file: _File, expected: str, found: str) -> validate.UsageError:
+  owner = '' if file.client is None else f' of client {file.client}, from 0'
   return validate.error(
     'task.path',
     expected=f'{expected} in image {file.place} of label '
-    f'{faults.shown(file.label)} of client {file.client} (by name, clients '
-    'from 0)',
+    f'{faults.shown(file.label)}{owner} (by name)',
     found=found,
   )

@@ -62,8 +62,6 @@ def _data_set(
   label: np.ndarray,
   owners: np.ndarray | None,
 ) -> data_set.DataSet:
-  if task.partition is not config.Partition.NATURAL:
-    owners = None
   test = splitting.held_out(owners, rows=len(label), task=task)
   train = np.flatnonzero(~test)
   target = tabular.Target(_label_column(task, roles.label, label), train, task)

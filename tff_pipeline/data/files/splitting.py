@@ -17,7 +17,7 @@ def held_out(
 
   Args:
     clients: Whose row it is; int64[rows], numbers from 0 without gaps. `None`
-      if the rows are dealt later.
+      if the data has no clients.
     rows: Number of rows.
     task: Gives `split` and `test_share`.
 
@@ -30,6 +30,12 @@ def held_out(
   """
   rng = np.random.default_rng(_SPLIT_SEED)
   share = _DEFAULT_SHARE if task.test_share is None else task.test_share
+  if task.split is config.Split.BY_CLIENT and clients is None:
+    raise validate.error(
+      'task.split',
+      expected=f'{config.Split.WITHIN_CLIENT}, since the data has no clients',
+      found=task.split,
+    )
   if task.split is config.Split.BY_CLIENT:
     mask = _by_client(clients, share, rng)
   else:

@@ -74,7 +74,7 @@ class Table:
     features: Columns to predict from.
     label: What is to be predicted.
     clients: Whose row it is; int64[n], from 0 without gaps in the order of the
-      clients' names. `None` if the rows are dealt.
+      clients' names. `None` if there is no such column.
   """
 
   features: tuple[Column, ...]

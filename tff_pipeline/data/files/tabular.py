@@ -27,7 +27,7 @@ def build(
 
   Args:
     rows: The table.
-    task: Gives split, scaling, target and partition.
+    task: Gives split, scaling and target.
     chosen: Whether the user named the features; if not, columns that stand for
       the client are refused.
 
@@ -37,8 +37,7 @@ def build(
   if not chosen and rows.clients is not None:
     for column in rows.features:
       _check_no_alias(column, rows.clients)
-  owners = rows.clients if task.partition is config.Partition.NATURAL else None
-  test = splitting.held_out(owners, rows=len(rows), task=task)
+  test = splitting.held_out(rows.clients, rows=len(rows), task=task)
   train_rows = np.flatnonzero(~test)
   features = encoding.learn(rows.features, train_rows, scaling=task.scaling)
   target = Target(rows.label, train_rows, task)
@@ -50,7 +49,7 @@ def build(
 
   return assemble(
     examples,
-    owners,
+    rows.clients,
     test,
     num_classes=target.num_outputs,
     objective=target.objective,
@@ -72,7 +71,7 @@ def assemble(
 
   Args:
     examples: Row numbers -> `Examples`.
-    owners: Whose row it is; int64[n]. `None` if the rows are dealt.
+    owners: Whose row it is; int64[n]. `None` if the data has no clients.
     test: Which rows are held out; bool[n].
     **described: The other attributes of the data set.
   """
