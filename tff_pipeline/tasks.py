@@ -227,6 +227,14 @@ def _source(task: config.Task) -> types.ModuleType:
   return importlib.import_module(f'tff_pipeline.data.{TASKS[task.name].data}')
 
 
+def vocabulary(task: config.Task) -> str | None:
+  """Returns the characters of a task's tokens, the first of which has id 1.
+
+  `None` if its tokens are no characters, or it has none.
+  """
+  return getattr(_source(task), 'VOCABULARY', None)
+
+
 def clients(
   loaded: 'data_set.DataSet', *, task: config.Task, seed: int
 ) -> 'tuple[client_data.Clients, client_data.ClientData | None]':
