@@ -12,6 +12,7 @@ where you may. Clients are numbers, never names.
 from collections.abc import Iterable
 import math
 import pathlib
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -20,6 +21,10 @@ from tff_pipeline import config
 from tff_pipeline import config_flags
 from tff_pipeline import tasks
 from tff_pipeline import validate
+
+if TYPE_CHECKING:
+  from tff_pipeline.data import data_set
+  from tff_pipeline.data import portrait as portraits
 
 _NOISE_MULTIPLIERS = (0.5, 1.0, 2.0, 4.0)
 _COHORTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
@@ -67,20 +72,19 @@ def main() -> int:
   print(f'{len(loaded.test):,} held-out examples.')
   if loaded.uncovered:
     print('Computed without noise: ' + '; '.join(loaded.uncovered) + '.')
-  texts = []
   if portrait.kind is portraits.Kind.TOKENS:
     texts = portraits.texts(portrait, tasks.vocabulary(task))
     print('\nOne example each of some clients:')
     print('\n'.join(f'  {_cut(text)}' for text in texts))
-  epsilons, title = _print_prices(len(portrait.sizes), rounds)
+  table, title = _print_prices(len(portrait.sizes), rounds)
   if flags.FLAGS['output_dir'].value:
-    _draw(
-      pathlib.Path(flags.FLAGS['output_dir'].value),
-      portrait,
-      loaded.class_names or tuple(map(str, range(loaded.num_classes))),
-      epsilons,
-      title,
-    )
+    folder = pathlib.Path(flags.FLAGS['output_dir'].value)
+    drawn = draw(folder, portrait, loaded)
+    if table:
+      from tff_pipeline.data import pictures
+
+      drawn.append(pictures.prices(table, folder / 'privacy.png', title=title))
+    print('\nPictures: ' + ', '.join(map(str, drawn)))
   return 0
 
 
@@ -206,18 +210,27 @@ def _shown(epsilon: float) -> str:
   return statement.shown(epsilon)
 
 
-def _draw(folder, portrait, class_names, table, title) -> None:
+def draw(
+  folder: pathlib.Path,
+  portrait: 'portraits.Portrait',
+  loaded: 'data_set.DataSet',
+) -> list[pathlib.Path]:
+  """Draws the pictures of the data into a folder; returns their paths."""
   from tff_pipeline.data import pictures
 
   folder.mkdir(parents=True, exist_ok=True)
   drawn = [pictures.client_sizes(portrait.sizes, folder / 'clients.png')]
+  names = ()
   if portrait.label_counts is not None:
-    drawn.append(pictures.labels(portrait, class_names, folder / 'labels.png'))
-  names = class_names if portrait.label_counts is not None else ()
-  drawn.append(pictures.examples(portrait, names, folder / 'examples.png'))
-  if table:
-    drawn.append(pictures.prices(table, folder / 'privacy.png', title=title))
-  print('\nPictures: ' + ', '.join(str(path) for path in drawn if path))
+    names = loaded.class_names or tuple(map(str, range(loaded.num_classes)))
+    drawn.append(pictures.labels(portrait, names, folder / 'labels.png'))
+  shown = pictures.examples(
+    portrait,
+    names,
+    folder / 'examples.png',
+    feature_names=loaded.feature_names,
+  )
+  return drawn + ([] if shown is None else [shown])
 
 
 if __name__ == '__main__':

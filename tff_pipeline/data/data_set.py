@@ -37,6 +37,8 @@ class DataSet:
       each a clause; a privacy statement does not cover it.
     class_names: What the labels of the user's own data are called, in the order
       of the logits; empty if they have no names.
+    feature_names: What the features of the user's own data are called; empty if
+      they have no names.
     encoding: How features and labels of the user's own data were made, as plain
       values ready for JSON.
   """
@@ -52,4 +54,5 @@ class DataSet:
   is_stand_in: bool = False
   uncovered: tuple[str, ...] = ()
   class_names: tuple[str, ...] = ()
+  feature_names: tuple[str, ...] = ()
   encoding: Mapping[str, Any] = dataclasses.field(default_factory=dict)

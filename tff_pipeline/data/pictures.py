@@ -17,6 +17,7 @@ _MAX_ROWS = 60
 _MAX_COLUMNS = 40
 _CLIENTS_SHOWN = 5
 _EXAMPLES_SHOWN = 8
+_FEW_CLIENTS = 30
 # Above this ratio of largest to median size, a linear axis shows one bar.
 _SKEWED = 8.0
 
@@ -36,7 +37,7 @@ def _save(figure: mpl_figure.Figure, path: pathlib.Path) -> pathlib.Path:
 
 
 def client_sizes(sizes: np.ndarray, path: pathlib.Path) -> pathlib.Path:
-  """Draws how many clients have how many examples.
+  """Draws how many clients have how many examples; each client if few.
 
   Args:
     sizes: Examples of each client.
@@ -44,33 +45,38 @@ def client_sizes(sizes: np.ndarray, path: pathlib.Path) -> pathlib.Path:
   """
   figure, axes = _figure(7, 3.6)
   middle = float(np.median(sizes))
+  if len(sizes) <= _FEW_CLIENTS:
+    axes.bar(np.arange(len(sizes)), sizes, color=_INK)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    axes.set_xlabel('client')
+    axes.set_ylabel('examples')
+    axes.axhline(middle, color=_MARK, linestyle='--')
+  else:
+    _histogram(axes, sizes, middle)
+    axes.axvline(middle, color=_MARK, linestyle='--')
+  axes.set_title(
+    f'{len(sizes):,} clients, {sizes.sum():,} examples; median {middle:g} '
+    'a client (dashed)',
+    fontsize=11,
+  )
+  return _save(figure, path)
+
+
+def _histogram(axes: mpl_axes.Axes, sizes: np.ndarray, middle: float) -> None:
   low, high = int(sizes.min()), int(sizes.max())
-  skewed = low > 0 and high > _SKEWED * max(middle, 1.0)
-  if skewed:
-    edges = np.geomspace(low, high, 31)
+  if low > 0 and high > _SKEWED * max(middle, 1.0):
+    # Between whole numbers: narrower bars would leave gaps between them.
+    edges = np.unique(np.geomspace(low, high + 1, 31).round()) - 0.5
     axes.set_xscale('log')
     axes.xaxis.set_major_formatter(ticker.StrMethodFormatter('{x:,.0f}'))
-  elif high - low < 30:
-    edges = np.arange(low, high + 2) - 0.5
-    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
   else:
-    edges = np.linspace(low, high, 31)
+    step = max(1, -(-(high - low + 1) // 30))
+    edges = np.arange(low, high + step + 1, step) - 0.5
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
   axes.hist(sizes, bins=edges, color=_INK, rwidth=1.0, edgecolor='white')
-  axes.axvline(middle, color=_MARK, linestyle='--')
-  axes.annotate(
-    f'median {middle:g}',
-    (middle, 1.0),
-    xycoords=('data', 'axes fraction'),
-    xytext=(5, -2),
-    textcoords='offset points',
-    color=_MARK,
-    va='top',
-  )
   axes.yaxis.set_major_locator(ticker.MaxNLocator(integer=True))
   axes.set_xlabel('examples of a client')
   axes.set_ylabel('clients')
-  axes.set_title(f'{len(sizes):,} clients, {sizes.sum():,} examples')
-  return _save(figure, path)
 
 
 def labels(
@@ -87,14 +93,14 @@ def labels(
     class_names: What the classes are called.
     path: The PNG file.
   """
-  counts = portrait.label_counts
-  counts = counts[counts.sum(axis=1) > 0]
-  chosen = np.linspace(0, len(counts) - 1, min(len(counts), _MAX_ROWS))
-  rows = counts[np.unique(chosen.round().astype(int))]
-  totals = counts.sum(axis=0)
+  some = np.flatnonzero(portrait.label_counts.sum(axis=1))
+  some = some[_spread(len(some), _MAX_ROWS)]
+  rows = portrait.label_counts[some]
+  totals = portrait.label_counts.sum(axis=0)
   columns = np.sort(np.argsort(-totals, kind='stable')[:_MAX_COLUMNS])
   shares = rows / rows.sum(axis=1, keepdims=True)
-  shares = shares[np.lexsort((-shares.max(axis=1), shares.argmax(axis=1)))]
+  order = np.lexsort((-shares.max(axis=1), shares.argmax(axis=1)))
+  shares = shares[order]
   width = max(6.0, 2.5 + 0.32 * len(columns))
   figure = mpl_figure.Figure(figsize=(width, 6.4), layout='constrained')
   top, bottom = figure.subplots(
@@ -116,7 +122,11 @@ def labels(
     interpolation='nearest',
   )
   bottom.set_ylabel('clients')
-  bottom.set_yticks([])
+  few = len(rows) <= _FEW_CLIENTS
+  bottom.set_yticks(
+    np.arange(len(rows)) if few else [],
+    [str(n) for n in portrait.shown[some[order]]] if few else [],
+  )
   bottom.set_xlabel('label')
   names = [_shortened(class_names[c]) for c in columns]
   slanted = max(map(len, names)) > 3
@@ -132,6 +142,12 @@ def labels(
   return _save(figure, path)
 
 
+def _spread(total: int, most: int) -> np.ndarray:
+  """Returns at most so many of the first `total` numbers, evenly spread."""
+  chosen = np.linspace(0, total - 1, min(total, most))
+  return np.unique(chosen.round().astype(int))
+
+
 def _shortened(name: str, length: int = 14) -> str:
   return name if len(name) <= length else name[: length - 1] + '…'
 
@@ -140,6 +156,8 @@ def examples(
   portrait: portraits.Portrait,
   class_names: Sequence[str],
   path: pathlib.Path,
+  *,
+  feature_names: Sequence[str] = (),
 ) -> pathlib.Path | None:
   """Draws examples of some clients, a row each; or how features spread.
 
@@ -147,6 +165,7 @@ def examples(
     portrait: Of anything but tokens.
     class_names: What the classes are called; empty if labels are no classes.
     path: The PNG file.
+    feature_names: What the features are called, if they have names.
 
   Returns:
     The path; `None` for tokens, which are no picture.
@@ -161,7 +180,7 @@ def examples(
   pooled = np.concatenate([one.x for one in some.values()])
   sides = portraits.image_shape(pooled)
   if portrait.kind is portraits.Kind.FEATURES and sides is None:
-    return _features(pooled, path)
+    return _features(pooled, path, feature_names)
   some = dict(list(some.items())[:_CLIENTS_SHOWN])
   columns = min(_EXAMPLES_SHOWN, max(map(len, some.values())))
   figure = mpl_figure.Figure(
@@ -172,7 +191,8 @@ def examples(
   for axes in grid.flat:
     axes.set_axis_off()
   for (client, one), row in zip(some.items(), grid, strict=True):
-    for axes, x, y in zip(row, one.x, one.y, strict=False):
+    chosen = _spread(len(one), columns)
+    for axes, x, y in zip(row, one.x[chosen], one.y[chosen], strict=False):
       _draw_example(axes, x if sides is None else x.reshape(sides))
       if class_names and np.ndim(y) == 0:
         axes.set_title(_shortened(class_names[int(y)], 12), fontsize=8, pad=2)
@@ -199,7 +219,9 @@ def _draw_example(axes: mpl_axes.Axes, x: np.ndarray) -> None:
   )
 
 
-def _features(x: np.ndarray, path: pathlib.Path) -> pathlib.Path:
+def _features(
+  x: np.ndarray, path: pathlib.Path, names: Sequence[str]
+) -> pathlib.Path:
   """Draws the middle half, and the middle nine tenths, of each feature."""
   x = x.reshape(len(x), -1)[:, :_MAX_COLUMNS]
   low, lower, middle, upper, high = np.quantile(
@@ -210,9 +232,15 @@ def _features(x: np.ndarray, path: pathlib.Path) -> pathlib.Path:
   axes.vlines(places, low, high, color=_INK, linewidth=1, label='middle 90%')
   axes.vlines(places, lower, upper, color=_INK, linewidth=5, label='middle 50%')
   axes.plot(places, middle, '_', color=_MARK, markersize=9, label='median')
-  axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
   axes.set_xlabel('feature, as the model sees it')
   axes.set_ylabel('value')
+  if names:
+    shown = [_shortened(name, 18) for name in names[: len(places)]]
+    axes.set_xticks(
+      places, shown, rotation=45, ha='right', rotation_mode='anchor'
+    )
+  else:
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
   figure.legend(loc='outside upper center', ncols=3, frameon=False)
   return _save(figure, path)
 

@@ -6,7 +6,7 @@ category becomes one 0/1 feature for each category that the training rows have;
 an empty cell, or a category that they do not have, becomes zeros.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -135,6 +135,22 @@ def apply(
     one.write(column.rows(rows), features[:, start : start + width])
     start += width
   return features
+
+
+def feature_names(plain: Sequence[Mapping[str, Any]]) -> list[str]:
+  """Returns the names of the features, from what `to_plain` returned.
+
+  >>> feature_names([{'column': 'city', 'categories': ['Oslo', 'Rome']}])
+  ['city = Oslo', 'city = Rome']
+  """
+  names = []
+  for one in plain:
+    if 'categories' in one:
+      names += [f'{one["column"]} = {name}' for name in one['categories']]
+    else:
+      names.append(one['column'])
+      names += [f'{one["column"]} empty'] if one['marks_missing'] else []
+  return names
 
 
 def to_plain(encodings: Sequence[Encoding]) -> list[dict[str, Any]]:

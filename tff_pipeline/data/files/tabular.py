@@ -40,6 +40,7 @@ def build(
   test = splitting.held_out(rows.clients, rows=len(rows), task=task)
   train_rows = np.flatnonzero(~test)
   features = encoding.learn(rows.features, train_rows, scaling=task.scaling)
+  plain = encoding.to_plain(features)
   target = Target(rows.label, train_rows, task)
 
   def examples(numbers: np.ndarray) -> client_data.Examples:
@@ -57,7 +58,8 @@ def build(
       dict.fromkeys(_uncovered(rows.features, task) + target.uncovered)
     ),
     class_names=target.class_names,
-    encoding={'features': encoding.to_plain(features), **target.to_plain()},
+    feature_names=tuple(encoding.feature_names(plain)),
+    encoding={'features': plain, **target.to_plain()},
   )
 
 
