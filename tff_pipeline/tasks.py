@@ -66,6 +66,17 @@ TASKS = {
 # Models that learn to give their input back.
 _RECONSTRUCTING = ('autoencoder',)
 
+_FOR_TABLES = ('mlp', 'softmax_regression', 'two_nn')
+_FOR_IMAGES = ('cnn', 'cnn_dropout', *_FOR_TABLES)
+# The user's own data, by the format of its file.
+TASKS |= {
+  'csv': _Entry('files.delimited', _FOR_TABLES),
+  'parquet': _Entry('files.parquet', _FOR_TABLES),
+  'npz': _Entry('files.npz', (*_FOR_TABLES, 'cnn', 'cnn_dropout', 'cnn_1d')),
+  'image_folder': _Entry('files.image_folder', _FOR_IMAGES),
+  'tff_sqlite': _Entry('files.tff_sqlite', _FOR_TABLES),
+}
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
@@ -82,9 +93,11 @@ class Task:
       if clients have none of their own.
     label: What the examples are, if not the real data.
     uncovered: What was computed from private data without noise, each a clause.
+    encoding: How features and labels were made from the user's own data, as
+      plain values; empty for other data.
   """
 
-  train: 'client_data.ClientData'
+  train: 'client_data.Clients'
   test: 'client_data.Examples'
   model_factory: Callable[[], 'tf.keras.Model']
   loss_factory: Callable[[], 'tf.keras.losses.Loss']
@@ -93,6 +106,7 @@ class Task:
   client_test: 'client_data.ClientData | None' = None
   label: str | None = None
   uncovered: tuple[str, ...] = ()
+  encoding: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def check(task: config.Task) -> None:
@@ -157,15 +171,13 @@ def build(
   """
   import tensorflow as tf  # Late: `check` must not pay for it.
 
-  from tff_pipeline.data import locations
   from tff_pipeline.models import objectives
   from tff_pipeline.models import preprocessing
 
-  prepare(task, data_dir=data_dir)
-  loaded = _source(task).load(task, data_dir=locations.data_dir(data_dir))
+  loaded = load(task, data_dir=data_dir)
   if loaded.is_stand_in:
     _log.warning('The data of %s is a %s.', task.name, STAND_IN)
-  train, client_test = _clients(loaded, task=task, seed=seed)
+  train, client_test = clients(loaded, task=task, seed=seed)
   name = task.model or TASKS[task.name].models[0]
   test, objective_name = loaded.test, loaded.objective
   if name in _RECONSTRUCTING:
@@ -176,7 +188,7 @@ def build(
   )
   input_spec = collections.OrderedDict(
     (key, tf.TensorSpec((None, *values.shape[1:]), values.dtype))
-    for key, values in (('x', train.examples.x), ('y', train.examples.y))
+    for key, values in (('x', train.prototype.x), ('y', train.prototype.y))
   )
   return Task(
     train=train,
@@ -193,21 +205,58 @@ def build(
     client_test=client_test,
     label=STAND_IN if loaded.is_stand_in else None,
     uncovered=loaded.uncovered,
+    encoding=loaded.encoding,
   )
+
+
+def load(
+  task: config.Task, *, data_dir: str | os.PathLike[str] | None = None
+) -> 'data_set.DataSet':
+  """Returns a task's data before it is dealt; needs no TensorFlow for most.
+
+  Raises:
+    UsageError: If a name is unknown, or a file is missing or bad.
+  """
+  from tff_pipeline.data import locations
+
+  prepare(task, data_dir=data_dir)
+  return _source(task).load(task, data_dir=locations.data_dir(data_dir))
 
 
 def _source(task: config.Task) -> types.ModuleType:
   return importlib.import_module(f'tff_pipeline.data.{TASKS[task.name].data}')
 
 
-def _clients(
+def vocabulary(task: config.Task) -> str | None:
+  """Returns the characters of a task's tokens, the first of which has id 1.
+
+  `None` if its tokens are no characters, or it has none.
+  """
+  return getattr(_source(task), 'VOCABULARY', None)
+
+
+def clients(
   loaded: 'data_set.DataSet', *, task: config.Task, seed: int
-) -> 'tuple[client_data.ClientData, client_data.ClientData | None]':
-  """Returns train and test examples by client, as the partition has them."""
+) -> 'tuple[client_data.Clients, client_data.ClientData | None]':
+  """Returns train and test examples by client, as the partition has them.
+
+  Args:
+    loaded: What `load` returned.
+    task: The task's leaves.
+    seed: The experiment's seed; decides the partition.
+
+  Raises:
+    UsageError: If the data cannot be dealt so.
+  """
   from tff_pipeline.data import client_data
   from tff_pipeline.data import partition
+  from tff_pipeline.data import streamed
 
   train, test = loaded.train, loaded.client_test
+  if isinstance(train, streamed.StreamedClients):
+    if task.partition is config.Partition.NATURAL:
+      return train, test
+    train = train.in_memory()  # Dealing needs all examples.
   if isinstance(train, client_data.ClientData):
     train = client_data.first(
       train, clients=task.max_clients, examples=task.max_client_examples

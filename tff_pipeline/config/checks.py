@@ -251,19 +251,6 @@ def _check_own_data(experiment: 'records.Experiment') -> None:
       remedy='Name it, or deal the rows, as in --task.partition=iid '
       '--task.clients=100',
     )
-  if task.split is choices.Split.BY_CLIENT and not natural:
-    raise validate.error(
-      'task.split',
-      expected=f'{choices.Split.WITHIN_CLIENT}, since rows that are dealt have '
-      'no clients before',
-      found=task.split,
-    )
-  if task.name == choices.FileTask.TFF_SQLITE and not natural:
-    raise validate.error(
-      'task.partition',
-      expected=f'{choices.Partition.NATURAL}: this format has clients',
-      found=task.partition,
-    )
 
 
 CROSS_CHECKS: tuple[Callable[['records.Experiment'], None], ...] = (

@@ -80,7 +80,7 @@ def build(
   name: config.EngineName,
   process: tff.learning.templates.LearningProcess,
   *,
-  data: client_data.ClientData,
+  data: client_data.Clients,
   schedule: training_loop.Schedule,
   seed: int,
   noise_key: noise_keys.NoiseKey,

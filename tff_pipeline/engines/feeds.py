@@ -72,7 +72,7 @@ class Feed:
 
   def __init__(
     self,
-    data: client_data.ClientData,
+    data: client_data.Clients,
     *,
     element_type: tff.Type,
     schedule: training_loop.Schedule,
@@ -98,24 +98,26 @@ class Feed:
     self._names = [name for name, _ in structure.iter_elements(element_type)]
     self._channel = channel
     self.is_dense = bool(_DENSE & set(self._names))
+    self._examples = None
     self._x = None
     self._y = None
 
   def cohort(self, *, round_num: int, clients: np.ndarray) -> Cohort:
-    """Returns a cohort's arrays; the flat data is shared by all rounds.
+    """Returns a cohort's arrays; flat data in memory is shared by all rounds.
 
     The largest clients come first, so that lanes which take turns are even.
     States are not in it yet.
     """
-    if self._x is None:
-      self._x = aligned.as_tensor(self._data.examples.x)
-      self._y = aligned.as_tensor(self._data.examples.y)
-    offsets = self._data.offsets
-    sizes = offsets[clients + 1] - offsets[clients]
+    sizes = self._data.client_sizes[clients]
     if self._schedule.max_examples is not None:
       sizes = np.minimum(sizes, self._schedule.max_examples)
     order = np.argsort(-sizes, kind='stable')
     clients, sizes = clients[order], sizes[order]
+    examples, starts = self._data.gather(clients)
+    if examples is not self._examples:
+      self._examples = examples
+      self._x = aligned.as_tensor(examples.x)
+      self._y = aligned.as_tensor(examples.y)
     keys = sampling.client_keys(self._seed, round_num, clients)
     noise = np.zeros_like(keys)
     if training_loop.NOISE_KEY in self._names:
@@ -124,7 +126,7 @@ class Feed:
       size=tf.constant(len(clients), tf.int32),
       x=self._x,
       y=self._y,
-      starts=tf.constant(offsets[clients], tf.int64),
+      starts=tf.constant(starts, tf.int64),
       sizes=tf.constant(sizes, tf.int64),
       keys=tf.constant(keys, tf.int64),
       noise_keys=tf.constant(noise, tf.int64),
@@ -134,14 +136,14 @@ class Feed:
 
   def cohort_spec(self) -> Cohort:
     """Returns the tensor specs of `cohort`, the same for every round."""
-    examples = self._data.examples
+    examples = self._data.prototype
     many = tf.TensorSpec([None], tf.int64)
     pairs = tf.TensorSpec([None, 2], tf.int64)
     specs = self._channel.specs if self._channel else ()
     return Cohort(
       size=tf.TensorSpec([], tf.int32),
-      x=tf.TensorSpec(examples.x.shape, examples.x.dtype),
-      y=tf.TensorSpec(examples.y.shape, examples.y.dtype),
+      x=tf.TensorSpec([None, *examples.x.shape[1:]], examples.x.dtype),
+      y=tf.TensorSpec([None, *examples.y.shape[1:]], examples.y.dtype),
       starts=many,
       sizes=many,
       keys=pairs,
@@ -193,7 +195,7 @@ class Feed:
 
 def for_process(
   process: tff.learning.templates.LearningProcess,
-  data: client_data.ClientData,
+  data: client_data.Clients,
   *,
   schedule: training_loop.Schedule,
   seed: int,

@@ -7,6 +7,8 @@ import pathlib
 import typing
 from typing import Any
 
+import numpy as np
+
 from tff_pipeline import config
 from tff_pipeline import validate
 from tff_pipeline.experiment import building
@@ -28,6 +30,7 @@ _log = logging.getLogger(__name__)
 SUMMARY = 'summary.json'
 _STATEMENT = 'privacy.json'
 _LEDGER = 'ledger'
+_ENCODING = 'encoding.json'
 FINISHED = 'finished'
 AT_MAX_EPSILON = 'stopped at max_epsilon'
 
@@ -95,12 +98,20 @@ class Session:
         table.write(round_num, row)
         bar.update(round_num, row)
 
+      trainer = client_store.keeping(engine, self._store)
+
+      def train(
+        state: Any, round_num: int, clients: np.ndarray
+      ) -> tuple[Any, dict[str, float]]:
+        if round_num < last:
+          # Data that is not in memory is read while this round trains.
+          self._parts.task.train.prefetch(self._parts.sampler(round_num + 1))
+        return _train(trainer, state, round_num, clients)
+
       steps = rounds.Steps(
         sample=self._parts.sampler,
         record_attempt=self._ledger.append,
-        train=lambda *args: _train(
-          client_store.keeping(engine, self._store), *args
-        ),
+        train=train,
         price=self._price,
         evaluate=lambda s: _prefixed(
           'test_', self._evaluate(building.weights(s))
@@ -186,6 +197,10 @@ class Session:
     )
     statement = self._statement(last)
     run_directory.write_json(self._folder / _STATEMENT, statement)
+    if self._parts.task.encoding:
+      run_directory.write_json(
+        self._folder / _ENCODING, dict(self._parts.task.encoding)
+      )
     finished = last == self._experiment.rounds
     summary = {
       'status': FINISHED if finished else AT_MAX_EPSILON,
@@ -237,7 +252,7 @@ def _prefixed(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _train(
-  engine: 'engines.Engine', state: Any, round_num: int, clients: Any
+  engine: 'engines.Engine', state: Any, round_num: int, clients: np.ndarray
 ) -> tuple[Any, dict[str, float]]:
   from tff_pipeline.engines import measurements
 

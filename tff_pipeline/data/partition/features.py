@@ -13,6 +13,8 @@ from tff_pipeline import config
 from tff_pipeline import validate
 from tff_pipeline.data import client_data
 
+_WHITE = 255
+
 
 def skew(
   data: client_data.ClientData,
@@ -30,10 +32,13 @@ def skew(
   rotation    turns all its images by one angle from U(-strength, strength), in
               degrees; pixels from outside are 0
   brightness  multiplies all its features by one factor from
-              U(1 - strength, 1 + strength); nothing is cut off
+              U(1 - strength, 1 + strength)
+
+  Bytes count as numbers in [0, 1] here, and become bytes again: rounded, and
+  cut off at black and white. Floats are not cut off.
 
   Args:
-    data: Clients; x is float32.
+    data: Clients; x is float32, or uint8 for images.
     transform: What differs from client to client.
     strength: How much, in the units above; brightness at most 1.
     rng: Source of all randomness.
@@ -42,7 +47,7 @@ def skew(
     UsageError: If the examples cannot be transformed so.
   """
   x, rows = data.examples.x, data.offsets
-  if x.dtype != np.float32:
+  if x.dtype not in (np.float32, np.uint8):
     raise validate.error(
       'task.partition',
       expected=f'another one than {config.Partition.FEATURE_SKEW}, since the '
@@ -62,10 +67,19 @@ def skew(
   levels, change = _TRANSFORMS[transform]
   for k, level in enumerate(levels(data.num_clients, strength, rng)):
     own = slice(rows[k], rows[k + 1])
-    changed[own] = change(x[own], level, rng)
+    seen = change(_as_floats(x[own]), level, rng)
+    changed[own] = _as_bytes(seen) if x.dtype == np.uint8 else seen
   return client_data.ClientData(
     client_data.Examples(changed, data.examples.y), rows
   )
+
+
+def _as_floats(x: np.ndarray) -> np.ndarray:
+  return x / np.float32(_WHITE) if x.dtype == np.uint8 else x
+
+
+def _as_bytes(x: np.ndarray) -> np.ndarray:
+  return np.clip(np.rint(_WHITE * x), 0, _WHITE).astype(np.uint8)
 
 
 def _noise_levels(
