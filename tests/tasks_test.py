@@ -215,6 +215,32 @@ def test_federated_round(name, tmp_path):
   assert model(task.test.x[:2]).shape == (2, *TABLE[name][3])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'name', ['har', 'mnist', 'stackoverflow_tags', 'shakespeare', 'cifar100']
+)
+def test_round_of_example_level_dp_sgd(name, tmp_path):
+  leaves = TABLE[name][0]
+  if 'clients' not in leaves:
+    leaves = {'max_clients': 2, 'max_client_examples': 3}
+  task = config.Task(name=name, source='stand_in', **leaves)
+  clients = leaves.get('clients', 2)
+  private = dataclasses.replace(
+    _experiment('digits'),
+    task=task,
+    privacy=config.Privacy(
+      mechanism='dp_sgd',
+      noise_multiplier=1.0,
+      clip_norm=1.0,
+      delta=1e-3,
+      population=clients,
+    ),
+  )
+  summary = experiment.run(private, tmp_path)
+  assert all(math.isfinite(value) for value in summary['test'].values())
+  assert summary['privacy']['unit'] == 'example'
+
+
 def _cap(name):
   """Clients of FedProx's data can have thousands of examples."""
   return None if 'partition' in TABLE[name][0] else 8
