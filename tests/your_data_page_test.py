@@ -57,7 +57,7 @@ def fixture_folder(tmp_path_factory):
   table = visits()
   table.to_csv(folder / 'visits.csv', index=False)
   table = table.astype({'pulse': 'str'})
-  table.loc[39, 'pulse'] = '6l '
+  table.loc[39, 'pulse'] = '6l0'
   table.to_csv(folder / 'broken.csv', index=False)
   return folder
 
