@@ -189,6 +189,14 @@ def _check_algorithm(experiment: 'records.Experiment') -> None:
     raise validate.error(
       'server.learning_rate', expected=f'no value {reason}', found=rate
     )
+  for leaf in ('max_examples', 'max_steps'):
+    limit = getattr(experiment.client, leaf)
+    if limit is not None:
+      raise validate.error(
+        f'client.{leaf}',
+        expected=f'no value {reason}: its steps are priced as epochs',
+        found=limit,
+      )
   if experiment.cohort.sampling is not choices.Sampling.FULL:
     raise validate.error(
       'cohort.sampling',

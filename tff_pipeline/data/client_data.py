@@ -6,9 +6,12 @@ those of a cohort from a file instead.
 
 import collections
 import dataclasses
+import functools
 from typing import Any, Protocol
 
 import numpy as np
+
+from tff_pipeline.data import aligned
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,7 +95,7 @@ class ClientData:
     """The population."""
     return len(self.offsets) - 1
 
-  @property
+  @functools.cached_property
   def client_sizes(self) -> np.ndarray:
     """Examples of each client; int64[clients]."""
     return np.diff(self.offsets)
@@ -132,7 +135,10 @@ def from_assignment(
   order = np.concatenate(clients)
   sizes = [len(rows) for rows in clients]
   offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-  return ClientData(Examples(examples.x[order], examples.y[order]), offsets)
+  arranged = Examples(
+    aligned.take(examples.x, order), aligned.take(examples.y, order)
+  )
+  return ClientData(arranged, offsets)
 
 
 def first(

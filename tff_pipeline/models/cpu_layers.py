@@ -68,7 +68,7 @@ class Dense(tf.keras.layers.Dense):
 
 
 class LSTM(tf.keras.layers.LSTM):
-  """Keras's LSTM (Hochreiter and Schmidhuber 1997), with its equations:
+  """Keras's LSTM (Hochreiter and Schmidhuber 1997).
 
     i, f, g, o = gates(x_t @ kernel + h_{t-1} @ recurrent_kernel + bias)
     c_t = f * c_{t-1} + i * g,   h_t = o * tanh(c_t)
@@ -172,7 +172,7 @@ def _forward(
     keep: 1 where a step counts, 0 where it is masked; [time, batch, 1].
 
   Returns:
-    sigmoid of all gates [time, batch, 4 units]; g, c and h [time, batch, units].
+    sigmoid of all gates [time, batch, 4 units]; g, c, h [time, batch, units].
   """
   time, batch = tf.unstack(tf.shape(x)[:2])
   units = recurrent.shape[0]
