@@ -2,10 +2,10 @@
 
   python -m experiments.task_table --data_dir=DATA --output=docs/tasks.md
 
-Each task whose files are in the data folder is trained twice for a few rounds,
-without and with differential privacy. That shows that it learns and what a
-round costs; it is no benchmark, and nothing is tuned. Nothing is downloaded:
-a task whose files are missing gets its model's size only, from its stand-in.
+Each task of CASES is trained twice for a few rounds, without and with
+differential privacy. That shows that it learns and what a round costs; it is no
+benchmark, and nothing is tuned. The other tasks, which need a download, get
+their model's size only, from their stand-ins.
 """
 
 from experiments import cli  # First: it sets TensorFlow's environment.

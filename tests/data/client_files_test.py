@@ -301,6 +301,18 @@ def test_limits_read_the_first_clients_alone(numbers, monkeypatch):
   assert rows.client_sizes.tolist() == [2, 2, 0]
 
 
+def test_first_clients_keep_their_own_test_data(numbers):
+  """The first two clients of the test split are b and c, and not a and b."""
+  train, by_client, pooled = sqlite_clients.read_parts(
+    numbers, ('train', 'test'), format=_NUMBERS, max_clients=2
+  )
+  _, everyone = sqlite_clients.read(numbers, 'test', format=_NUMBERS)
+  assert train.client_sizes.tolist() == [2, 3]
+  assert by_client.client_sizes.tolist() == [0, 2]
+  np.testing.assert_array_equal(pooled.x, everyone.client(0)['x'])
+  np.testing.assert_array_equal(pooled.x, by_client.client(1)['x'])
+
+
 def test_chunks_do_not_matter(numbers, monkeypatch):
   _, whole = sqlite_clients.read(numbers, 'train', format=_NUMBERS)
   monkeypatch.setattr(sqlite_clients, '_CHUNK', 2)

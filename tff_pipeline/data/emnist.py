@@ -38,22 +38,20 @@ def load(task: config.Task, *, data_dir: pathlib.Path) -> data_set.DataSet:
   """Returns the images: x uint8 [n, 28, 28, 1], y int32 [n]."""
   num_classes, prefix = _TASKS[task.name]
   if task.source is config.Source.STAND_IN:
-    train, test = stand_in.images_by_client(SHAPE, num_classes=num_classes)
-    client_test = test
+    train, client_test = stand_in.images_by_client(
+      SHAPE, num_classes=num_classes
+    )
+    test = client_test.examples
   else:
-    path = downloads.require(FILE, data_dir)
-    format = _format(num_classes)
-    train_part = sqlite_clients.read(
-      path, f'{prefix}_train', format=format, max_clients=task.max_clients
+    train, client_test, test = sqlite_clients.read_parts(
+      downloads.require(FILE, data_dir),
+      (f'{prefix}_train', f'{prefix}_test'),
+      format=_format(num_classes),
+      max_clients=task.max_clients,
     )
-    test_part = sqlite_clients.read(
-      path, f'{prefix}_test', format=format, max_clients=task.max_clients
-    )
-    train, test = train_part[1], test_part[1]
-    client_test = sqlite_clients.by_client(train_part, test_part)
   return data_set.DataSet(
     train=train,
-    test=test.examples,
+    test=test,
     num_classes=num_classes,
     preprocessing='scale',
     client_test=client_test,

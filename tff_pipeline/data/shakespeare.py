@@ -46,27 +46,24 @@ def load(task: config.Task, *, data_dir: pathlib.Path) -> data_set.DataSet:
   """Returns character ids: x and y uint8 [n, 80]."""
   is_stand_in = task.source is config.Source.STAND_IN
   if is_stand_in:
-    train, test = stand_in.tokens_by_client(
+    train, client_test = stand_in.tokens_by_client(
       SEQUENCE_LENGTH,
       num_ids=len(VOCABULARY),
       first=1,
       padding=PAD,
       dtype=np.uint8,
     )
-    client_test = test
+    test = client_test.examples
   else:
-    path = downloads.require(FILE, data_dir)
-    train_part, test_part = (
-      sqlite_clients.read(
-        path, split, format=FORMAT, max_clients=task.max_clients
-      )
-      for split in ('train', 'test')
+    train, client_test, test = sqlite_clients.read_parts(
+      downloads.require(FILE, data_dir),
+      ('train', 'test'),
+      format=FORMAT,
+      max_clients=task.max_clients,
     )
-    train, test = train_part[1], test_part[1]
-    client_test = sqlite_clients.by_client(train_part, test_part)
   return data_set.DataSet(
     train=train,
-    test=test.examples,
+    test=test,
     num_classes=NUM_IDS,
     objective='next_token',
     vocabulary_size=NUM_IDS,

@@ -7,7 +7,7 @@ is parsed in chunks into compact arrays, with the same examples in the same
 order.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import itertools
@@ -55,6 +55,7 @@ def read(
   format: Format,
   max_clients: int | None = None,
   max_rows: int | None = None,
+  among: Collection[str] | None = None,
 ) -> tuple[list[str], client_data.ClientData]:
   """Returns the names of a split's clients, sorted, and their examples.
 
@@ -64,6 +65,7 @@ def read(
     format: How to read an example.
     max_clients: Read only the first clients, in the order of their names.
     max_rows: Stop after so many serialized examples, client after client.
+    among: Read only clients with these names.
 
   Raises:
     UsageError: If the file is damaged or not in this format.
@@ -71,10 +73,14 @@ def read(
   with raw_files.complaints(path), _connect(path) as connection:
     _check_size(connection, path)
     _check_tables(connection)
-    names = _client_names(connection, split, max_clients)
+    names = _client_names(connection, split)
+    if among is not None:
+      kept = set(among)
+      names = [name for name in names if name in kept]
+    names = names[:max_clients]
     if not names:
       raise ValueError(f'it has no clients in the split {split}')
-    limited = max_clients is not None or max_rows is not None
+    limited = (max_clients, max_rows, among) != (None, None, None)
     query = _each_client if limited else _whole_split
     rows = itertools.islice(query(connection, split, names), max_rows)
     data = _laid_out(rows, names, format)
@@ -119,9 +125,7 @@ def _check_tables(connection: sqlite3.Connection) -> None:
       raise ValueError(f'its table {table} has no column {min(missing)}')
 
 
-def _client_names(
-  connection: sqlite3.Connection, split: str, max_clients: int | None
-) -> list[str]:
+def _client_names(connection: sqlite3.Connection, split: str) -> list[str]:
   found = connection.execute(
     'SELECT DISTINCT client_id FROM client_metadata WHERE split_name = ?',
     (split,),
@@ -129,7 +133,7 @@ def _client_names(
   names = [name for (name,) in found]
   if not all(isinstance(name, str) for name in names):
     raise ValueError('a client_id is no text')
-  return sorted(names)[:max_clients]
+  return sorted(names)
 
 
 def _whole_split(
@@ -204,6 +208,36 @@ def parse(serialized: list[Any], format: Format) -> Columns:
     # TensorFlow quotes the example, whose bytes it then may fail to decode.
     raise ValueError(f'an example in it is not as it should be: {e}') from e
   return {name: column.numpy() for name, column in parsed.items()}
+
+
+def read_parts(
+  path: pathlib.Path,
+  splits: tuple[str, str],
+  *,
+  format: Format,
+  max_clients: int | None = None,
+) -> tuple[
+  client_data.ClientData, client_data.ClientData | None, client_data.Examples
+]:
+  """Returns training clients, their test data, and the test data pooled.
+
+  Args:
+    path: The file.
+    splits: Names of the training and of the test split.
+    format: How to read an example.
+    max_clients: Read only the first training clients, and their test data.
+
+  Returns:
+    The training data; the test data in the order of the training clients, or
+    `None` if they belong to other people; all test examples.
+
+  Raises:
+    UsageError: If the file is damaged or not in this format.
+  """
+  train = read(path, splits[0], format=format, max_clients=max_clients)
+  among = None if max_clients is None else train[0]
+  test = read(path, splits[1], format=format, among=among)
+  return train[1], by_client(train, test), test[1].examples
 
 
 def by_client(
