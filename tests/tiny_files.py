@@ -111,6 +111,7 @@ def sqlite(
       'CREATE TABLE client_metadata (client_id TEXT, split_name TEXT, '
       'num_examples INTEGER)'
     )
+    db.execute('CREATE INDEX by_client ON examples (client_id, split_name)')
     for split, clients in splits.items():
       rows = [
         (number, split, client, serialized(example))

@@ -27,6 +27,7 @@ from tff_pipeline.data import sqlite_clients
 from tff_pipeline.data import stackoverflow
 from tff_pipeline.data import stackoverflow_tags
 from tff_pipeline.data import stackoverflow_words
+from tff_pipeline.data import streamed
 from tff_pipeline.models import preprocessing
 
 _RNG = np.random.default_rng(0)
@@ -211,11 +212,29 @@ def test_tags_are_what_tff_makes_of_them(posts):
     np.testing.assert_array_equal(found['y'], y)
 
 
-def test_all_of_stackoverflow_is_refused_before_anything_is_fetched(tmp_path):
+@pytest.mark.parametrize('module', [stackoverflow_words, stackoverflow_tags])
+@pytest.mark.parametrize('limit', [None, 1])
+def test_all_of_stackoverflow_is_streamed(posts, module, limit):
+  name = module.__name__.rpartition('.')[-1]
+  loaded, ours = (
+    _load(
+      module, posts, name=name, max_clients=most, max_client_examples=limit
+    ).train
+    for most in (3, None)
+  )
+  assert isinstance(ours, streamed.StreamedClients)
+  assert ours.num_clients == loaded.num_clients == 3
+  for index in range(3):
+    for key in 'xy':
+      wanted = loaded.client(index)[key][:limit]
+      np.testing.assert_array_equal(ours.client(index)[key], wanted)
+      assert ours.prototype.x.dtype == wanted.dtype or key == 'y'
+
+
+def test_all_of_stackoverflow_is_not_dealt_anew(tmp_path):
+  task = config.Task(name='stackoverflow_words', partition='iid', clients=3)
   with pytest.raises(validate.UsageError, match='^--task.max_clients: '):
-    stackoverflow_words.prepare(
-      config.Task(name='stackoverflow_words'), data_dir=tmp_path
-    )
+    stackoverflow_words.prepare(task, data_dir=tmp_path)
   assert not list(tmp_path.iterdir())
 
 

@@ -15,6 +15,10 @@ def fixture_path(tmp_path_factory):
   )
 
 
+def _opened(path):
+  return sqlite_stream.Database(path, flag='task.path')
+
+
 def _changed(tmp_path, path, *statements):
   copy = tmp_path / 'changed.sqlite'
   copy.write_bytes(path.read_bytes())
@@ -26,7 +30,7 @@ def _changed(tmp_path, path, *statements):
 
 
 def test_clients_are_in_the_order_of_their_ids(path):
-  split = sqlite_stream.Database(path).split('train')
+  split = _opened(path).split('train')
   assert split.ids == [f'user{i:09d}' for i in range(12)]
   assert split.sizes.tolist() == [
     len(sqlite_files.client(i)[1]) for i in range(12)
@@ -35,7 +39,7 @@ def test_clients_are_in_the_order_of_their_ids(path):
 
 @pytest.mark.parametrize('chosen', [[0], [11, 3, 4], []], ids=str)
 def test_rows_come_back_in_order(path, chosen):
-  database = sqlite_stream.Database(path)
+  database = _opened(path)
   found = database.read(database.split('train'), np.array(chosen, int))
   assert found == [
     sqlite_files.serialized(x, y)
@@ -45,7 +49,7 @@ def test_rows_come_back_in_order(path, chosen):
 
 
 def test_first_clients_and_first_examples(path):
-  database = sqlite_stream.Database(path)
+  database = _opened(path)
   split = database.split('train', clients=3, examples=2)
   assert split.sizes.tolist() == [2, 2, 2]
   whole = database.read(database.split('train'), np.array([1]))
@@ -71,6 +75,10 @@ BROKEN = {
     ["UPDATE client_metadata SET split_name = 'all'"],
     'clients in the split train',
   ),
+  'no rows': (
+    ['UPDATE client_metadata SET num_examples = 0'],
+    'examples in the split train',
+  ),
   'numbers as ids': (
     [
       'DROP TABLE client_metadata',
@@ -85,7 +93,7 @@ BROKEN = {
 @pytest.mark.parametrize('statements, said', BROKEN.values(), ids=BROKEN)
 def test_refuses(tmp_path, path, statements, said):
   with pytest.raises(validate.UsageError, match=said):
-    sqlite_stream.Database(_changed(tmp_path, path, *statements)).split('train')
+    _opened(_changed(tmp_path, path, *statements)).split('train')
 
 
 @pytest.mark.parametrize('keep', [10, 5_000])
@@ -93,7 +101,7 @@ def test_damaged_file_is_refused(tmp_path, path, keep):
   damaged = tmp_path / 'damaged.sqlite'
   damaged.write_bytes(path.read_bytes()[:keep])
   with pytest.raises(validate.UsageError, match='^--task.path: '):
-    database = sqlite_stream.Database(damaged)
+    database = _opened(damaged)
     database.read(database.split('train'), np.arange(12))
 
 
@@ -107,7 +115,7 @@ def test_metadata_that_lie_are_noticed_without_showing_ids(
     f'UPDATE client_metadata SET num_examples = num_examples + {by}'
     " WHERE client_id = 'user000000004'",
   )
-  database = sqlite_stream.Database(changed)
+  database = _opened(changed)
   with pytest.raises(validate.UsageError, match=said) as caught:
     database.read(database.split('train'), np.arange(12))
   assert 'of client 4 (' in str(caught.value)
@@ -116,4 +124,4 @@ def test_metadata_that_lie_are_noticed_without_showing_ids(
 
 def test_file_is_opened_for_reading_only(path):
   with pytest.raises(sqlite3.OperationalError):
-    sqlite_stream.Database(path)._connection.execute('DROP TABLE examples')
+    _opened(path)._connection.execute('DROP TABLE examples')

@@ -5,10 +5,13 @@ is aligned to 64 bytes as it is, through DLPack; NumPy's own is not.
 """
 
 from collections.abc import Sequence
+import typing
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+
+if typing.TYPE_CHECKING:
+  import tensorflow as tf
 
 _BYTES = 64  # EIGEN_MAX_ALIGN_BYTES, what TensorFlow's kernels rely on.
 
@@ -31,13 +34,15 @@ def take(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
   return np.take(array, rows, axis=0, out=out, mode='clip')
 
 
-def as_tensor(array: np.ndarray) -> tf.Tensor:
+def as_tensor(array: np.ndarray) -> 'tf.Tensor':
   """Returns a tensor that shares the memory of an aligned array.
 
   Args:
     array: Must not be changed while the tensor is in use. If it is not aligned,
       or of a type that DLPack lacks, the tensor is a copy.
   """
+  import tensorflow as tf  # Late: data is loaded and looked at without it.
+
   is_aligned = array.ctypes.data % _BYTES == 0 and array.flags.c_contiguous
   if not is_aligned or array.dtype.kind not in 'iuf':
     return tf.constant(array)

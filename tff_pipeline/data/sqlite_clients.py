@@ -170,7 +170,7 @@ def _laid_out(
     chunk = [row for row in chunk if row[0] in index]
     if not chunk:
       continue
-    x, y, counts = format.encode(_parse([row[1] for row in chunk], format))
+    x, y, counts = format.encode(parse([row[1] for row in chunk], format))
     xs.append(x)
     ys.append(y)
     owner = np.array([index[name] for name, _ in chunk], np.int64)
@@ -187,8 +187,12 @@ def _laid_out(
   return client_data.ClientData(examples, offsets)
 
 
-def _parse(serialized: list[Any], format: Format) -> Columns:
-  """Returns the columns of serialized `tf.train.Example`s."""
+def parse(serialized: list[Any], format: Format) -> Columns:
+  """Returns the columns of serialized `tf.train.Example`s.
+
+  Raises:
+    ValueError: If an example has other features.
+  """
   import tensorflow as tf
 
   if not all(isinstance(row, bytes) for row in serialized):

@@ -14,6 +14,10 @@ from typing import Any
 import numpy as np
 
 from tff_pipeline import validate
+from tff_pipeline.data import client_data
+from tff_pipeline.data import raw_files
+from tff_pipeline.data import sqlite_clients
+from tff_pipeline.data import streamed
 
 _NEEDED = {
   'examples': {'split_name', 'client_id', 'serialized_example_proto'},
@@ -51,14 +55,19 @@ class Split:
 class Database:
   """A file, opened by each thread for itself, for reading only."""
 
-  def __init__(self, path: pathlib.Path):
+  def __init__(self, path: pathlib.Path, *, flag: str):
     """Opens the file.
+
+    Args:
+      path: The file.
+      flag: Which one said where it is, for errors.
 
     Raises:
       UsageError: If it is not in the format, or has no index by client,
         without which every cohort would read the whole file.
     """
     self._path = path
+    self._flag = flag
     self._threads = threading.local()
     try:
       self._check_tables()
@@ -80,7 +89,7 @@ class Database:
     self, expected: str, found: Any, remedy: str = ''
   ) -> validate.UsageError:
     return validate.error(
-      'task.path', expected=expected, found=found, remedy=remedy
+      self._flag, expected=expected, found=found, remedy=remedy
     )
 
   def _check_tables(self) -> None:
@@ -123,7 +132,7 @@ class Database:
       examples: Examples to keep of each, at most; unset means all.
 
     Raises:
-      UsageError: If nobody is.
+      UsageError: If nobody is, or nobody has an example.
     """
     rows = self._connection.execute(
       'SELECT client_id, num_examples FROM client_metadata'
@@ -136,6 +145,10 @@ class Database:
       raise self._error(
         'text as client_id and a whole number as num_examples',
         f'others in {self._path}',
+      )
+    if not any(count for _, count in rows):
+      raise self._error(
+        f'examples in the split {name}', f'none in {self._path}'
       )
     return Split(name, rows, limit=examples)
 
@@ -161,3 +174,40 @@ class Database:
         )
       found += [row[0] for row in rows]
     return found
+
+
+def clients(
+  path: pathlib.Path,
+  split: str,
+  *,
+  format: sqlite_clients.Format,
+  examples: int | None = None,
+) -> streamed.StreamedClients:
+  """Returns the clients of a split, whose examples stay in the file.
+
+  Args:
+    path: The file.
+    split: Name of the split.
+    format: How to read an example, which must become one row.
+    examples: Examples to keep of each client, at most; unset means all.
+
+  Raises:
+    UsageError: If the file is damaged or not in this format; also later, when
+      a cohort is read.
+  """
+  database = Database(path, flag='data_dir')
+  who = database.split(split, examples=examples)
+
+  def read(chosen: np.ndarray) -> client_data.Examples:
+    serialized = database.read(who, chosen)
+    if not serialized:  # Never so for the first ones, whose shape it is.
+      return prototype
+    with raw_files.complaints(path):
+      x, y, _ = format.encode(sqlite_clients.parse(serialized, format))
+    return client_data.Examples(x, y)
+
+  first = read(np.flatnonzero(who.sizes)[:1])
+  prototype = client_data.Examples(first.x[:0], first.y[:0])
+  return streamed.StreamedClients(
+    read, client_sizes=who.sizes, prototype=prototype
+  )

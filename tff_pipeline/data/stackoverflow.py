@@ -1,8 +1,8 @@
 """What both StackOverflow tasks share: files, vocabularies, clients.
 
 342,477 training users with 135,818,730 examples, 204,088 test users. That is
-more than fits into memory: name how many clients you want with
-`--task.max_clients`. They are read one by one through the file's index.
+more than fits into memory: training clients stay in the file and are read
+cohort by cohort, unless `--task.max_clients` says how many to load.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from tff_pipeline.data import client_data
 from tff_pipeline.data import downloads
 from tff_pipeline.data import raw_files
 from tff_pipeline.data import sqlite_clients
+from tff_pipeline.data import sqlite_stream
 
 _URL = 'https://storage.googleapis.com/tff-datasets-public/'
 FILE = downloads.File(
@@ -41,8 +42,9 @@ _LARGEST_COUNTS = 1 << 30
 
 
 def check_size(task: config.Task) -> None:
-  """Raises `UsageError` if all clients are asked for."""
-  if task.max_clients is None:
+  """Raises `UsageError` if all clients are to be dealt anew, in memory."""
+  natural = task.partition is config.Partition.NATURAL
+  if task.max_clients is None and not natural:
     raise validate.error(
       'task.max_clients',
       expected='a number of clients, since all 342,477 do not fit into memory',
@@ -52,12 +54,17 @@ def check_size(task: config.Task) -> None:
 
 
 def read(
-  path: pathlib.Path, *, format: sqlite_clients.Format, max_clients: int
-) -> tuple[client_data.ClientData, client_data.Examples]:
-  """Returns the first training clients, and the first test examples."""
-  _, train = sqlite_clients.read(
-    path, 'train', format=format, max_clients=max_clients
-  )
+  path: pathlib.Path, *, format: sqlite_clients.Format, task: config.Task
+) -> tuple[client_data.Clients, client_data.Examples]:
+  """Returns the training clients, and the first test examples."""
+  if task.max_clients is None:
+    train = sqlite_stream.clients(
+      path, 'train', format=format, examples=task.max_client_examples
+    )
+  else:
+    _, train = sqlite_clients.read(
+      path, 'train', format=format, max_clients=task.max_clients
+    )
   _, test = sqlite_clients.read(
     path, 'test', format=format, max_rows=TEST_EXAMPLES
   )

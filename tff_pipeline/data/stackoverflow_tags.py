@@ -51,7 +51,7 @@ def load(task: config.Task, *, data_dir: pathlib.Path) -> data_set.DataSet:
     train, test = stackoverflow.read(
       downloads.require(stackoverflow.FILE, data_dir),
       format=format_with(words, tags),
-      max_clients=task.max_clients,
+      task=task,
     )
   return data_set.DataSet(
     train=train,

@@ -78,6 +78,16 @@ def test_quotes_protect_delimiters_and_line_breaks(tmp_path):
   assert data.train.num_clients == 2
 
 
+def test_line_breaks_in_cells_of_a_large_file(tmp_path):
+  # Blocks are cut at line breaks, and some of these are inside a cell.
+  rows = ''.join(f'"u\n{i % 2}",{i},{i % 2}\n' for i in range(400_000))
+  path = _text(tmp_path, 'who,a,y\n' + rows)
+  assert path.stat().st_size > delimited._BLOCK_BYTES
+  data = load(_task(path))
+  assert len(data.train.examples) + len(data.test) == 400_000
+  assert data.train.num_clients == 2
+
+
 # Text of a file -> what the error says beside the file's name.
 BROKEN = {
   'a word in a number': (

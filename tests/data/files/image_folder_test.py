@@ -61,6 +61,9 @@ def test_client_without_images_is_no_client(tmp_path):
   (folder / 'aaa' / 'dark').mkdir(parents=True)
   (folder / '.hidden').mkdir()
   assert _load(folder).train.num_clients == 3
+  (folder / 'ann' / 'dark' / '0.png').write_bytes(b'')
+  with pytest.raises(validate.UsageError, match='of client 0, from 0'):
+    _load(folder)
 
 
 def _png_of(width, height):

@@ -115,6 +115,16 @@ def test_empty_clients_where_asked(name):
   assert data.client_sizes.sum() == 500
 
 
+def test_client_with_too_few_of_rare_labels_is_refused():
+  labels = np.array([0] * 3 + [1] * 97)
+  few = {'labels': labels, 'clients': 2, 'labels_per_client': 1}
+  assert deal('label_count', **few, min_examples=3).client_sizes.min() == 3
+  with pytest.raises(
+    validate.UsageError, match='^--task.min_examples: expected at most 3, '
+  ):
+    deal('label_count', **few, min_examples=4)
+
+
 def test_refuses_natural_clients_of_pooled_data():
   task = config.Task(name='digits')
   examples = client_data.Examples(np.arange(500), _LABELS)

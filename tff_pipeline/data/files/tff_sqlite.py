@@ -28,7 +28,7 @@ _TEST_SEED = 0
 def prepare(task: config.Task, *, data_dir: pathlib.Path) -> None:
   """Raises `UsageError` about the file's tables or index."""
   del data_dir
-  sqlite_stream.Database(delimited.existing_file(task))
+  sqlite_stream.Database(delimited.existing_file(task), flag='task.path')
 
 
 def load(task: config.Task, *, data_dir: pathlib.Path) -> data_set.DataSet:
@@ -41,11 +41,14 @@ def load(task: config.Task, *, data_dir: pathlib.Path) -> data_set.DataSet:
       features than the first one.
   """
   del data_dir
-  database = sqlite_stream.Database(delimited.existing_file(task))
+  database = sqlite_stream.Database(
+    delimited.existing_file(task), flag='task.path'
+  )
   train = database.split(
     _TRAIN, clients=task.max_clients, examples=task.max_client_examples
   )
-  parser = _Parser(task, _first_example(database, train))
+  first = database.read(train, np.flatnonzero(train.sizes)[:1])[0]
+  parser = _Parser(task, first)
 
   def read(chosen: np.ndarray) -> client_data.Examples:
     return parser.examples(database.read(train, chosen), train, chosen)
@@ -57,20 +60,6 @@ def load(task: config.Task, *, data_dir: pathlib.Path) -> data_set.DataSet:
     test=_test_examples(database, parser, task),
     num_classes=task.classes,
   )
-
-
-def _first_example(
-  database: sqlite_stream.Database, split: sqlite_stream.Split
-) -> bytes:
-  owner = int((split.sizes > 0).argmax())
-  found = database.read(split, np.array([owner]))
-  if not found:
-    raise validate.error(
-      'task.path',
-      expected=f'examples in the split {split.name}',
-      found='clients without any',
-    )
-  return found[0]
 
 
 def _test_examples(

@@ -1,0 +1,99 @@
+"""Whole runs on a user's own files: streamed, as CSV, and as regression."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests import small_runs
+from tests.data import sqlite_files
+from tests.data.files import own_data
+from tff_pipeline import config
+from tff_pipeline import experiment
+from tff_pipeline.data import streamed
+
+_NOT_PRIVATE = config.Privacy(mechanism='none')
+
+
+def _run(folder, task, *, cohort, rounds=3):
+  wanted = small_runs.build(
+    task=task,
+    cohort=config.fixed_size(cohort),
+    privacy=_NOT_PRIVATE,
+    rounds=rounds,
+  )
+  return experiment.run(wanted, folder)
+
+
+def test_next_cohort_is_read_ahead(tmp_path, monkeypatch):
+  path = sqlite_files.write(tmp_path / 'own.sqlite', clients=30)
+  announced, gathered = [], []
+  prefetch, gather = (
+    streamed.StreamedClients.prefetch,
+    streamed.StreamedClients.gather,
+  )
+
+  def record_prefetch(self, clients):
+    announced.append(sorted(clients))
+    prefetch(self, clients)
+
+  def record_gather(self, clients):
+    gathered.append(sorted(clients))
+    return gather(self, clients)
+
+  monkeypatch.setattr(streamed.StreamedClients, 'prefetch', record_prefetch)
+  monkeypatch.setattr(streamed.StreamedClients, 'gather', record_gather)
+  task = config.Task(
+    name='tff_sqlite',
+    path=str(path),
+    label_column='label',
+    classes=sqlite_files.CLASSES,
+  )
+  summary = _run(tmp_path / 'run', task, cohort=7)
+  assert summary['rounds'] == 3
+  assert len(gathered) == 3 and announced == gathered[1:]
+
+
+def test_csv_run_keeps_its_encoding_and_no_user_id(tmp_path):
+  task = own_data.task(own_data.csv(tmp_path))
+  summary = _run(tmp_path / 'run', task, cohort=3)
+  assert 0.0 <= summary['test']['accuracy'] <= 1.0
+  encoding = json.loads((tmp_path / 'run' / 'encoding.json').read_text())
+  assert encoding['classes'] == ['no', 'yes']
+  assert [one['column'] for one in encoding['features']] == [
+    'age',
+    'city',
+    'income',
+  ]
+  uncovered = ' '.join(summary['privacy']['not_covered'])
+  assert 'means and standard deviations' in uncovered
+  written = b''.join(
+    file.read_bytes()
+    for file in (tmp_path / 'run').rglob('*')
+    if file.is_file()
+  )
+  assert not any(name.encode() in written for name in own_data.NAMES[:3])
+
+
+@pytest.mark.parametrize('partition', ['natural', 'quantity_skew'])
+def test_regression_learns(tmp_path, partition):
+  frame = own_data.frame(800)
+  rng = np.random.default_rng(1)
+  frame['income'] = 300.0 * frame.age + rng.normal(0, 1_000, len(frame))
+  dealt = (
+    {'partition': partition, 'clients': 9, 'size_sigma': 1.0}
+    if partition != 'natural'
+    else {}
+  )
+  task = own_data.task(
+    own_data.csv(tmp_path, frame),
+    label_column='income',
+    target='numbers',
+    feature_columns='age',
+    categorical_columns=None,
+    model='softmax_regression',
+    **dealt,
+  )
+  summary = _run(tmp_path / 'run', task, cohort=4, rounds=6)
+  # The noise is 1,000 of a deviation of about 6,300.
+  assert summary['test']['root_mean_squared_error'] < 0.3
