@@ -292,6 +292,19 @@ def test_no_flipped_bit_in_any_array_is_taken(folder):
   client_state_log.ClientStateLog(folder, _store()).load(_ROUNDS)
 
 
+def test_array_that_is_longer_than_its_header_says_is_not_taken(folder):
+  path = _newest(folder)
+  with zipfile.ZipFile(path) as archive:
+    members = {name: archive.read(name) for name in archive.namelist()}
+  members['leaf_1.npy'] += bytes(8)
+  with zipfile.ZipFile(path, 'w') as archive:
+    for name, content in members.items():
+      archive.writestr(name, content)
+  log = client_state_log.ClientStateLog(folder, _store())
+  with pytest.raises(ValueError, match='longer'):
+    log.load(_ROUNDS)
+
+
 def test_damaged_server_rolls_the_states_back_with_it(folder):
   (folder / f'round_{_ROUNDS}' / 'saved_model.pb').write_bytes(b'')
   path = _newest(folder)

@@ -129,11 +129,14 @@ class InProcess:
       cohort = cohort._replace(states=rows)
     tensors = self._round(flat_state, cohort)
     arrays = _arrays(tensors)
+    num_state = len(containers.flatten(self._state))
+    # Of the state alone: a cohort's client states are not held for long.
     self._latest = {
       id(array): (array, tensor)
-      for array, tensor in zip(arrays, tensors, strict=True)
+      for array, tensor in zip(
+        arrays[:num_state], tensors[:num_state], strict=True
+      )
     }
-    num_state = len(containers.flatten(self._state))
     metrics, rows = state_channel.split(
       self.channel, containers.fill(self._metrics, arrays[num_state:])
     )
