@@ -55,6 +55,18 @@ _PROCESSES = flags.DEFINE_integer(
   'Runs at a time; unset means as cores and memory allow.',
   1,
 )
+_RAY = flags.DEFINE_string(
+  'ray',
+  None,
+  'Run on a Ray cluster: its address, or `local`. Needs the extra `ray`, and '
+  'machines that share --output_dir and this checkout.',
+)
+_THREADS = flags.DEFINE_integer(
+  'threads',
+  None,
+  'Cores of each run; unset divides those of this machine.',
+  1,
+)
 _DRY_RUN = flags.DEFINE_boolean(
   'dry_run', False, 'Print what every arm will cost, and train nothing.'
 )
@@ -192,7 +204,7 @@ def _emit(
 
   _write_record(runs, folder)
   if _EMIT.value == 'slurm':
-    print(scripts.slurm(jobs, threads=2), end='')
+    print(scripts.slurm(jobs, threads=_THREADS.value or 2), end='')
   else:
     print(scripts.shell(jobs), end='')
   return 0
@@ -229,14 +241,16 @@ def _execute(
   ]
   with execution.owned(folder):
     _write_record(runs, folder)
-    processes = _side_by_side(sum(not job.is_finished for job in jobs))
-    threads = max(1, (os.cpu_count() or 1) // processes)
+    pending = sum(not job.is_finished for job in jobs)
+    processes = _side_by_side(pending)
+    threads = _threads(processes)
+    launch = _launcher(threads, folder / 'logs')
     print(
-      f'{len(jobs)} runs, {processes} at a time with {threads} threads each; '
-      f'what they print is in {folder / "logs"}',
+      f'{len(jobs)} runs, '
+      + ('queued by Ray' if _RAY.value else f'{processes} at a time')
+      + f', {threads} threads each; what they print is in {folder / "logs"}',
       flush=True,
     )
-    launch = execution.Local(threads, folder / 'logs', pathlib.Path.cwd())
     with view.Bar() as bar:
       ended = execution.run(
         jobs, processes=processes, launch=launch, view=bar.update
@@ -251,11 +265,29 @@ def _side_by_side(pending: int) -> int:
 
   if _PROCESSES.value is not None:
     return _PROCESSES.value
+  if _RAY.value is not None:
+    return max(1, pending)  # Ray queues them.
   return execution.side_by_side(
     max(1, pending),
     cores=os.cpu_count() or 1,
     free_bytes=psutil.virtual_memory().available,
   )
+
+
+def _threads(processes: int) -> int:
+  if _THREADS.value is not None:
+    return _THREADS.value
+  return max(1, (os.cpu_count() or 1) // processes)
+
+
+def _launcher(threads: int, logs: pathlib.Path) -> 'execution.Launcher':
+  from tff_pipeline.sweeps import execution
+  from tff_pipeline.sweeps import ray_cluster
+
+  here = pathlib.Path.cwd()
+  if _RAY.value is not None:
+    return ray_cluster.Ray(_RAY.value, threads=threads, logs=logs, cwd=here)
+  return execution.Local(threads, logs, here)
 
 
 def _end(ended: 'execution.Progress', folder: pathlib.Path) -> int:
@@ -287,7 +319,7 @@ def _dry_run(runs: 'Sequence[design.Planned]') -> int:
     print(view.price_table(runs, priced, probes=None))
     return 0
   processes = _side_by_side(len(runs))
-  threads = max(1, (os.cpu_count() or 1) // processes)
+  threads = _threads(processes)
   probes = {}
   for run, price in zip(runs, priced, strict=True):
     kind = pricing.kind(run)
