@@ -57,11 +57,9 @@ def main() -> int:
 
   cli.log_to_stderr()
   for name in _OF_SWEEPS:
-    if flags.FLAGS[name].value:
+    if value := flags.FLAGS[name].value:
       raise validate.error(
-        name,
-        expected='no value: it is for grids',
-        found=flags.FLAGS[name].value,
+        name, expected='no value: it is for grids', found=value
       )
   base = cli.read_experiment()
   texts = {
