@@ -45,6 +45,9 @@ _PREFIX = 'sweep.'
 _OUTPUT_DIR = flags.DEFINE_string(
   'output_dir', None, 'Directory of the sweep; one folder in it for each arm.'
 )
+_DATA_DIR = flags.DEFINE_string(
+  'data_dir', None, 'Folder of the data sets, as in experiments.train.'
+)
 _SEEDS = flags.DEFINE_integer(
   'seeds', None, "Number of seeds, from the experiment's own on."
 )
@@ -198,6 +201,7 @@ def _train(run: 'design.Planned', given: dict[str, Any]) -> tuple[str, ...]:
     *([] if name is None else [f'--experiment={name}']),
     *(f'--{leaf}={v}' for leaf, v in given.items() if leaf not in swept),
     *run.arguments(),
+    *([] if _DATA_DIR.value is None else [f'--data_dir={_DATA_DIR.value}']),
   )
 
 

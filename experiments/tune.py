@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _TRIALS = flags.DEFINE_integer('trials', 20, 'Settings to try.', 1)
 _PREFIX = 'tune.'
 _STATE = 'tune.json'
-_SHARED = ('output_dir', 'seeds', 'processes', 'threads', 'ray')
+_SHARED = ('output_dir', 'data_dir', 'seeds', 'processes', 'threads', 'ray')
 _OF_SWEEPS = ('zip', 'dry_run', 'emit')
 
 

@@ -94,9 +94,9 @@ def _record(record, **given):
     for name in SECTIONS:
       values[name] = getattr(_experiment(VALID), name)
     values.setdefault('rounds', 10)
-  for leaf in _leaves(record):
+  for leaf in reversed(_leaves(record)):  # A choice may need one before it.
     rule = leaf.metadata['rule']
-    if leaf.name in given and rule.used_by:
+    if leaf.name in values and rule.used_by:
       values.setdefault(rule.used_by[0], rule.used_by[1][0])
   for leaf in _leaves(record):
     rule = leaf.metadata['rule']
@@ -106,6 +106,14 @@ def _record(record, **given):
     if rule.required and used:
       values.setdefault(leaf.name, _sample(leaf))
   return record(**values)
+
+
+def _choices(record, choice, users):
+  """Returns the values of a choice; names of tasks are known to tasks alone."""
+  leaf = record.__dataclass_fields__[choice]
+  if leaf is config.Task.__dataclass_fields__['name']:
+    return [*users, 'digits']
+  return list(config.leaf_type(leaf))
 
 
 def _message(build, *args, **kwargs):
@@ -150,9 +158,7 @@ def test_used_by_names_a_choice_of_the_record(flag, record, leaf):
   if rule.used_by is None:
     return
   choice, users = rule.used_by
-  kind = config.leaf_type(record.__dataclass_fields__[choice])
-  assert issubclass(kind, enum.StrEnum)
-  assert set(users) <= set(kind)
+  assert set(users) <= set(_choices(record, choice, users))
 
 
 @each_leaf
@@ -194,7 +200,7 @@ def test_unused_leaf_names_leaf_and_choice(flag, record, leaf):
   if rule.used_by is None:
     return
   choice, users = rule.used_by
-  for other in set(config.leaf_type(record.__dataclass_fields__[choice])):
+  for other in _choices(record, choice, users):
     if other in users:
       continue
     values = {choice: other, leaf.name: _sample(leaf)}
@@ -382,3 +388,23 @@ def test_random_values_are_valid_or_refused_in_one_line(base, changes):
     return
   hypothesis.event('accepted')
   assert config.from_dict(config.to_dict(experiment)) == experiment
+
+
+@pytest.mark.parametrize('leaf', ['max_examples', 'max_steps'])
+def test_limits_of_a_client_are_no_limits_of_centralized_training(leaf):
+  def build(**client):
+    return config.Experiment(
+      task=config.Task(name='digits', partition='iid', clients=3),
+      cohort=config.full(),
+      client=config.Client(batch_size=5, learning_rate=0.1, **client),
+      server=config.Server(),
+      privacy=config.no_privacy(),
+      algorithm=config.Algorithm(name='centralized', batches='poisson'),
+      rounds=1,
+    )
+
+  build()
+  with pytest.raises(validate.UsageError, match=f'--client.{leaf}.*no value'):
+    build(**{leaf: 4})
+  with pytest.raises(validate.UsageError, match=f'--client.{leaf}.*at least 1'):
+    config.Client(batch_size=5, **{leaf: 0})

@@ -17,6 +17,8 @@ from tests import small_runs
 from tff_pipeline import experiment
 from tff_pipeline import validate
 from tff_pipeline.engines import tff_runtime
+from tff_pipeline.experiment import noise
+from tff_pipeline.experiment import session
 from tff_pipeline.outputs import run_directory
 from tff_pipeline.outputs import tables
 from tff_pipeline.privacy import calibration
@@ -117,7 +119,7 @@ def test_replayed_rounds_release_the_same_values_again(crashed):
 
 def test_stop_request_finishes_the_round_and_saves_it(whole, tmp_path, caplog):
   caplog.set_level(logging.INFO, logger='tff_pipeline')
-  train = experiment._train
+  train = session._train
   handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
 
   def interrupted(engine, state, round_num, clients):
@@ -129,7 +131,7 @@ def test_stop_request_finishes_the_round_and_saves_it(whole, tmp_path, caplog):
     pytest.MonkeyPatch.context() as patch,
     pytest.raises(experiment.Interrupted) as stopped,
   ):
-    patch.setattr(experiment, '_train', interrupted)
+    patch.setattr(session, '_train', interrupted)
     experiment.run(small_runs.build(), tmp_path)
   assert 'stopped after round 3 of 6' in str(stopped.value)
   assert 'same command again' in str(stopped.value)
@@ -154,7 +156,7 @@ def test_second_signal_ends_at_once(tmp_path):
     pytest.MonkeyPatch.context() as patch,
     pytest.raises(KeyboardInterrupt),
   ):
-    patch.setattr(experiment, '_train', interrupted)
+    patch.setattr(session, '_train', interrupted)
     experiment.run(small_runs.build(), tmp_path)
   assert _attempts(tmp_path) == [(1, 1)]
 
@@ -177,7 +179,7 @@ def test_directory_that_was_only_claimed_resumes(whole, tmp_path, monkeypatch):
     raise small_runs.Crash
 
   with monkeypatch.context() as patch:
-    patch.setattr(experiment, '_keep_noise_key', die)
+    patch.setattr(noise, 'keep', die)
     with pytest.raises(small_runs.Crash):
       experiment.run(small_runs.build(), tmp_path)
   assert {p.name for p in tmp_path.iterdir()} == {'config.json', 'lock'}
@@ -192,7 +194,7 @@ def test_noise_key_outlives_a_death_before_the_first_round(
     raise small_runs.Crash
 
   with monkeypatch.context() as patch:
-    patch.setattr(experiment, '_Session', die)
+    patch.setattr(session, 'Session', die)
     with pytest.raises(small_runs.Crash):
       experiment.run(unseeded, tmp_path)
   names = {p.name for p in tmp_path.iterdir()}
@@ -476,7 +478,7 @@ def test_exception_in_a_round_ends_the_worker(tmp_path, on_worker):
     raise small_runs.Crash
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(experiment, '_train', broken)
+    patch.setattr(session, '_train', broken)
     with pytest.raises(small_runs.Crash):
       experiment.run(wanted, tmp_path)
   assert len(seen) == 1

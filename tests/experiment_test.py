@@ -71,7 +71,7 @@ def test_cohort_sizes_are_those_of_the_sampler(whole):
   parts = experiment.build(
     wanted, noise_key=noise_keys.from_seed(wanted.privacy.noise_seed)
   )
-  sizes = [len(parts.mechanism.sampler(r)) for r in range(1, 7)]
+  sizes = [len(parts.sampler(r)) for r in range(1, 7)]
   found = [float(r['unnoised_cohort_size']) for r in small_runs.rows(whole)]
   assert found == sizes
   assert len(set(sizes)) > 1  # Poisson cohorts vary.
@@ -105,7 +105,8 @@ def test_config_json_records_how_to_do_it_again(whole):
 
 def test_saved_model_gives_the_accuracy_of_the_summary(whole):
   model = tf.keras.models.load_model(whole / 'model')
-  _, test = digits.load()
+  task = small_runs.build().task
+  test = digits.load(task, data_dir=pathlib.Path()).test
   found = np.mean(np.argmax(model(test.x), axis=1) == test.y)
   accuracy = _json(whole, 'summary.json')['test']['accuracy']
   assert found == pytest.approx(accuracy, abs=1e-6)
@@ -291,6 +292,7 @@ def test_run_takes_no_other_arguments():
   assert list(inspect.signature(experiment.run).parameters) == [
     'experiment',
     'output_dir',
+    'data_dir',  # Where the data lies, not what it is.
     'max_epsilon',
     'argv',
   ]
@@ -328,3 +330,17 @@ def test_released_norms_are_covered_and_clipped_share_is_not(whole):
   header = (whole / 'metrics.csv').read_text().splitlines()[0].split(',')
   assert {'released_update_norm', 'noise_norm'} <= set(header)
   assert 'unnoised_clipped_share' in header
+
+
+def test_extrapolated_epsilon_is_named_so_in_every_row(tmp_path):
+  wanted = small_runs.build(
+    rounds=1,
+    privacy=small_runs.privacy(
+      noise_cohort_size=60, population=6000, delta=1e-4
+    ),
+  )
+  summary = experiment.run(wanted, tmp_path)
+  [row] = small_runs.rows(tmp_path)
+  assert not {'epsilon', 'epsilon_rdp'} & row.keys()
+  assert float(row['extrapolated_epsilon']) == summary['privacy']['epsilon']
+  assert 'extrapolated' in experiment.describe(summary, tmp_path)

@@ -18,6 +18,8 @@ import tensorflow as tf
 
 from tff_pipeline import config
 from tff_pipeline import experiment
+from tff_pipeline.experiment import building
+from tff_pipeline.experiment import session
 from tff_pipeline.outputs import checkpoints
 from tff_pipeline.privacy import noise_key as noise_keys
 
@@ -69,10 +71,13 @@ _parts: dict[str, experiment.Parts] = {}
 @contextlib.contextmanager
 def cached_parts() -> Iterator[None]:
   """Builds equal models and processes once: that is most of a small run."""
-  original = experiment.build
+  original = building.build
 
   def cached(
-    wanted: config.Experiment, *, noise_key: noise_keys.NoiseKey
+    wanted: config.Experiment,
+    *,
+    noise_key: noise_keys.NoiseKey,
+    data_dir: None = None,
   ) -> experiment.Parts:
     leaves = config.to_dict(wanted)
     for name in ('rounds', 'evaluate_every', 'checkpoint_every'):
@@ -83,7 +88,7 @@ def cached_parts() -> Iterator[None]:
     return _parts[key]
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(experiment, 'build', cached)
+    patch.setattr(building, 'build', cached)
     yield
 
 
@@ -91,7 +96,7 @@ def cached_parts() -> Iterator[None]:
 def without_reports() -> Iterator[None]:
   """Draws no pages: that is half of the time of a small run."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(experiment, '_write_report', lambda folder: None)
+    patch.setattr(session, '_write_report', lambda folder: None)
     yield
 
 
@@ -102,7 +107,7 @@ class Crash(Exception):
 @contextlib.contextmanager
 def crash_in(round_num: int, *, trained: bool = False) -> Iterator[None]:
   """Crashes runs in this round, before or after its training."""
-  original = experiment._train
+  original = session._train
 
   def train(engine, state, current, clients):
     if current != round_num:
@@ -112,7 +117,7 @@ def crash_in(round_num: int, *, trained: bool = False) -> Iterator[None]:
     raise Crash
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(experiment, '_train', train)
+    patch.setattr(session, '_train', train)
     yield
 
 
@@ -148,7 +153,7 @@ def weights(folder: pathlib.Path) -> list[np.ndarray]:
 def state(folder: pathlib.Path, wanted: config.Experiment) -> list[Any]:
   """Returns round and flat server state of the newest checkpoint."""
   key = noise_keys.from_seed(wanted.privacy.noise_seed)
-  with experiment.build(wanted, noise_key=key).engine as engine:
+  with building.build(wanted, noise_key=key).engine as engine:
     structure = engine.initialize()
   found, round_num = checkpoints.Checkpoints(
     folder / 'checkpoints', warn=pytest.fail

@@ -27,3 +27,9 @@ def test_leaves_are_shown_with_epsilon(tmp_path):
 def test_no_result_without_epsilon(tmp_path):
   with pytest.raises(ValueError, match='epsilon'):
     hyperparameters.write(tmp_path, {}, metrics=('test_accuracy',))
+
+
+def test_extrapolated_epsilon_counts_by_its_name(tmp_path):
+  metrics = ('extrapolated_epsilon', 'test_accuracy')
+  hyperparameters.write(tmp_path, {'rounds': 3}, metrics=metrics)
+  assert list(tmp_path.glob('*.hparams'))

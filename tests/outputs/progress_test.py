@@ -32,7 +32,7 @@ def test_elsewhere_each_evaluation_is_one_line(lines):
     bar.update(round_num, _row(evaluated=round_num % 2 == 0))
   bar.close()
   first, second = lines()
-  start = 'loss=0.568 accuracy=0.900 epsilon=1.23 clients/s=1234 left='
+  start = 'loss=0.568 accuracy=0.900 epsilon=1.24 clients/s=1234 left='
   assert first.startswith(f'round 2/4 {start}00:0')
   assert second == f'round 4/4 {start}00:00'
 
@@ -74,5 +74,12 @@ def test_terminal_gets_a_bar_that_starts_where_the_run_does(
   # The last evaluation stays visible in rounds without one.
   last = shown.rsplit('\r', 1)[-1]
   assert 'accuracy=0.900' in last
-  assert 'epsilon=1.23' in last
+  assert 'epsilon=1.24' in last
   assert lines() == []
+
+
+def test_extrapolated_epsilon_is_named_so(lines):
+  row = _row(evaluated=True)
+  row['extrapolated_epsilon'] = row.pop('epsilon')
+  progress.Progress(first=1, last=1).update(1, row)
+  assert 'extrapolated_epsilon=1.24' in lines()[0]

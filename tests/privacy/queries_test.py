@@ -5,6 +5,7 @@ from tensorflow_federated.python.aggregators import differential_privacy
 import tensorflow_privacy as tfp
 
 from tests import statistics
+from tff_pipeline.privacy import bounds
 from tff_pipeline.privacy import queries
 
 _KEY = (5, -6)
@@ -226,7 +227,7 @@ def test_count_has_noise_of_its_own_and_the_stated_stddev():
 def test_both_releases_together_have_the_noise_that_was_asked_for(
   noise, count_stddev
 ):
-  for_sum = queries.sum_noise_multiplier(noise, count_stddev=count_stddev)
+  for_sum = bounds.remaining_noise_multiplier(noise, other=2 * count_stddev)
   theirs, _ = differential_privacy.adaptive_clip_noise_params(
     noise, 100.0, count_stddev
   )
@@ -237,7 +238,7 @@ def test_both_releases_together_have_the_noise_that_was_asked_for(
 
 
 def test_no_noise_is_left_without_noise():
-  assert queries.sum_noise_multiplier(0.0, count_stddev=1.0) == 0.0
+  assert bounds.remaining_noise_multiplier(0.0, other=2.0) == 0.0
   query = _adaptive(noise=0.0, count_stddev=1.0)
   _, _, event = _release(query, query.initial_global_state(), [_ZEROS])
   assert float(event.noise_multiplier) == 0.0

@@ -111,9 +111,8 @@ class Centralized:
 
 def has_keyed_noise(privacy: config.Privacy, batches: config.Batches) -> bool:
   """Returns whether a replayed round releases the same values again."""
-  return (
-    batches is config.Batches.POISSON
-    or privacy.mechanism is config.Mechanism.NONE
+  return privacy.mechanism is config.Mechanism.NONE or noise_keys.is_keyed(
+    batches
   )
 
 
@@ -372,7 +371,11 @@ class _KerasSteps:
     # Its variables have to be there before the first step, for checkpoints.
     self._optimizer._create_all_weights(model.trainable_variables)
     self._initial = self._current()
-    self._step = tf.function(self._take_step, autograph=False)
+    # Traced now: once anything has called a Keras model in a `tf.Graph`, as an
+    # evaluation does, Keras refuses to call those made before.
+    self._step = tf.function(
+      self._take_step, autograph=False
+    ).get_concrete_function(tf.TensorSpec([client.batch_size], tf.int64))
 
   def _current(self) -> State:
     weights = tuple(v.numpy() for v in self._model.trainable_variables)

@@ -8,6 +8,8 @@ import time
 
 import tqdm
 
+from tff_pipeline.privacy import statement
+
 _log = logging.getLogger(__name__)
 
 
@@ -33,14 +35,15 @@ class Progress:
 
   def update(self, round_num: int, row: Mapping[str, float]) -> None:
     """Shows a finished row."""
-    evaluated = not math.isnan(row['epsilon'])
+    name, epsilon = _epsilon(row)
+    evaluated = not math.isnan(epsilon)
     if evaluated:
       self._shown = {
         name.removeprefix('test_'): f'{value:.3f}'
         for name, value in row.items()
         if name.startswith('test_')
       }
-      self._shown['epsilon'] = f'{row["epsilon"]:.2f}'
+      self._shown[name] = statement.shown(epsilon)
     speed = {'clients/s': f'{row["clients_per_second"]:.0f}'}
     self._bar.set_postfix(self._shown | speed, refresh=False)
     self._bar.update()
@@ -58,3 +61,9 @@ class Progress:
   def close(self) -> None:
     """Leaves the finished bar on the terminal."""
     self._bar.close()
+
+
+def _epsilon(row: Mapping[str, float]) -> tuple[str, float]:
+  """Returns the name and value of the headline, which may be extrapolated."""
+  name = next(n for n in ('epsilon', 'extrapolated_epsilon') if n in row)
+  return name, row[name]

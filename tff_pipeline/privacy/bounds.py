@@ -96,6 +96,23 @@ def combined_noise_multiplier(releases: tuple[Release, ...]) -> float:
   return sum(r.noise_multiplier**-2 for r in releases) ** -0.5
 
 
+def remaining_noise_multiplier(together: float, *, other: float) -> float:
+  """Returns what a release may have beside `other`, to have `together` with it.
+
+  (z^-2 - z_other^-2)^-1/2, the inverse of `combined_noise_multiplier`.
+
+  Args:
+    together: Noise multiplier of both releases; 0 leaves 0.
+    other: That of the other release; above `together`.
+
+  >>> round(remaining_noise_multiplier(3.0, other=5.0), 9)
+  3.75
+  """
+  if not together:
+    return 0.0
+  return (together**-2 - other**-2) ** -0.5
+
+
 def refuse(
   relation: config.Relation, *, expected: str, remedy: str
 ) -> validate.UsageError:

@@ -170,7 +170,7 @@ def _central_releases(privacy: config.Privacy) -> tuple[bounds.Release, ...]:
       'a part of the budget, and this noise would spend all of it',
       found=privacy.clipped_count_stddev,
     )
-  left = (noise**-2 - count_noise**-2) ** -0.5 if noise else 0.0
+  left = bounds.remaining_noise_multiplier(noise, other=count_noise)
   count = bounds.Release(
     name='unclipped_count', clip_norm=0.5, noise_multiplier=count_noise
   )

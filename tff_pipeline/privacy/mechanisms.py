@@ -30,6 +30,7 @@ from tff_pipeline.client_work import protection as protections
 from tff_pipeline.client_work import training_loop
 from tff_pipeline.privacy import accounting
 from tff_pipeline.privacy import aggregators
+from tff_pipeline.privacy import bounds
 from tff_pipeline.privacy import guarantees
 from tff_pipeline.privacy import noise_key as noise_keys
 from tff_pipeline.privacy import queries
@@ -160,8 +161,8 @@ def _adaptive_query(
   noise_scale: float,
   noise_key: noise_keys.NoiseKey,
 ) -> tfp.SumAggregationDPQuery:
-  for_sum = queries.sum_noise_multiplier(
-    privacy.noise_multiplier, count_stddev=privacy.clipped_count_stddev
+  for_sum = bounds.remaining_noise_multiplier(
+    privacy.noise_multiplier, other=2 * privacy.clipped_count_stddev
   )
   return queries.KeyedAdaptiveClipSumQuery(
     initial_l2_norm_clip=privacy.clip_norm,

@@ -9,7 +9,19 @@ import secrets
 
 import numpy as np
 
+from tff_pipeline import config
+
 NoiseKey = tuple[int, int]
+
+
+def is_keyed(batches: config.Batches | None) -> bool:
+  """Returns whether a replayed round releases the same values again.
+
+  All noise of this project follows the key. That of TensorFlow Privacy's Keras
+  optimizers, which train on fixed-size batches, comes from TensorFlow's own
+  generator.
+  """
+  return batches is not config.Batches.FIXED_SIZE
 
 
 def draw() -> NoiseKey:

@@ -139,7 +139,7 @@ class KeyedAdaptiveClipSumQuery(tfp.SumAggregationDPQuery):
     Args:
       initial_l2_norm_clip: The clip norm of the first release.
       sum_noise_multiplier: Noise standard deviation on the sum, over the clip
-        norm in force; see `sum_noise_multiplier`.
+        norm in force.
       count_stddev: Noise standard deviation on the count of unclipped records.
       target_quantile: Share of records that should be unclipped.
       learning_rate: On the logarithm of the clip norm.
@@ -217,22 +217,3 @@ class KeyedAdaptiveClipSumQuery(tfp.SumAggregationDPQuery):
   def noise_stddev(self, global_state: Any) -> Any:
     """Returns the standard deviation of the noise on the next sum."""
     return self._sum_noise_multiplier * global_state.l2_norm_clip
-
-
-def sum_noise_multiplier(
-  noise_multiplier: float, *, count_stddev: float
-) -> float:
-  """Returns what is left for the sum once the count has its noise.
-
-  The two releases together then have the noise multiplier that was asked for:
-  (z^-2 - (2 count_stddev)^-2)^-1/2, theorem 1 of Andrew et al.
-
-  Args:
-    noise_multiplier: Of both together; 0 leaves 0.
-    count_stddev: Noise standard deviation on the count; above half of
-      `noise_multiplier`.
-  """
-  if not noise_multiplier:
-    return 0.0
-  spent = (count_stddev / _COUNT_SENSITIVITY) ** -2
-  return (noise_multiplier**-2 - spent) ** -0.5

@@ -2,6 +2,7 @@
 
 from tff_pipeline import config
 from tff_pipeline.privacy import accounting
+from tff_pipeline.privacy import noise_key
 
 Scope = accounting.Scope
 Relation = config.Relation
@@ -164,11 +165,10 @@ def assumptions(
     Scope.USER: _SECRET_COHORTS,
     Scope.POOLED_EXAMPLE: _SECRET_BATCHES,
   }
-  keyed = terms.algorithm.batches is not config.Batches.FIXED_SIZE
   found = [
     secrets.get(scope, _SECRET_KEY),
     _GENERATOR,
-    _REPLAYS if keyed else _UNKEYED,
+    _REPLAYS if noise_key.is_keyed(terms.algorithm.batches) else _UNKEYED,
   ]
   if terms.privacy.mechanism is Mechanism.GAUSSIAN_ADAPTIVE:
     found.append(_ADAPTIVE)

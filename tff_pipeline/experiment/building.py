@@ -1,0 +1,228 @@
+"""A config -> the parts of its run."""
+
+import dataclasses
+import os
+import typing
+from typing import Any
+
+import numpy as np
+
+from tff_pipeline import config
+from tff_pipeline import sampling
+from tff_pipeline import tasks
+from tff_pipeline import validate
+from tff_pipeline.privacy import accounting
+from tff_pipeline.privacy import guarantees
+from tff_pipeline.privacy import noise_key as noise_keys
+
+if typing.TYPE_CHECKING:
+  import tensorflow_federated as tff
+
+  from tff_pipeline.engines import engine as engines
+  from tff_pipeline.engines import state_channel
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Parts:
+  """What a config builds: everything that a round needs.
+
+  Attributes:
+    task: Data, model factory, loss and metrics.
+    model: The functional model with the initial weights.
+    sampler: Round number -> client ids.
+    guarantee: What the run promises.
+    engine: Not entered yet.
+    channel: What clients keep between rounds; `None` if nothing.
+    initial_client_state: State of a client that never took part; unset means
+      zeros.
+  """
+
+  task: tasks.Task
+  model: 'tff.learning.models.FunctionalModel'
+  sampler: sampling.Sampler
+  guarantee: accounting.Guarantee
+  engine: 'engines.Engine'
+  channel: 'state_channel.Channel | None' = None
+  initial_client_state: Any = None
+
+
+def smoke_round() -> None:
+  """Runs one private round over two clients; raises if anything is broken."""
+  tiny = config.Experiment(
+    task=config.Task(name='digits', partition='iid', clients=300),
+    cohort=config.fixed_size(2),
+    client=config.Client(batch_size=10, learning_rate=0.1),
+    server=config.Server(learning_rate=1.0),
+    privacy=config.gaussian(
+      noise_multiplier=1.0, clip_norm=1.0, delta=1e-3, population=300
+    ),
+    rounds=1,
+  )
+  parts = build(tiny, noise_key=noise_keys.draw())
+  with parts.engine as engine:
+    done = engine.round(
+      engine.initialize(), round_num=1, clients=parts.sampler(1)
+    )
+  if not all(np.all(np.isfinite(w)) for w in weights(done.state).trainable):
+    raise RuntimeError('the round gave weights that are not finite')
+
+
+def build(
+  experiment: config.Experiment,
+  *,
+  noise_key: noise_keys.NoiseKey,
+  data_dir: str | os.PathLike[str] | None = None,
+) -> Parts:
+  """Builds all parts of a config in which nothing is left to solve.
+
+  Args:
+    experiment: The config.
+    noise_key: Decides the DP noise.
+    data_dir: Folder of the data sets' files; see `data.locations`.
+
+  Raises:
+    UsageError: If the config does not fit the data.
+  """
+  from tff_pipeline.engines import threads
+  from tff_pipeline.models import functional
+
+  in_process = experiment.engine is config.EngineName.IN_PROCESS
+  if in_process and not _is_centralized(experiment):
+    threads.prefer_clients(
+      experiment.cohort.clients_per_round or experiment.task.clients or 1
+    )
+  leaves = experiment.task
+  if _is_centralized(experiment):
+    leaves = tasks.pooled(leaves)
+  task = tasks.build(leaves, seed=experiment.seed, data_dir=data_dir)
+  _check_data(experiment, task.train.client_sizes)
+  model = functional.build(
+    functional.keras_model(task.model_factory, seed=experiment.seed),
+    loss=task.loss_factory(),
+    metric_factory=task.metric_factory,
+    input_spec=task.input_spec,
+  )
+  assemble = _centralized if _is_centralized(experiment) else _federated
+  return assemble(experiment, task=task, model=model, noise_key=noise_key)
+
+
+def _is_centralized(experiment: config.Experiment) -> bool:
+  return experiment.algorithm.name is config.AlgorithmName.CENTRALIZED
+
+
+def _federated(
+  experiment: config.Experiment,
+  *,
+  task: tasks.Task,
+  model: 'tff.learning.models.FunctionalModel',
+  noise_key: noise_keys.NoiseKey,
+) -> Parts:
+  from tff_pipeline import optimizers
+  from tff_pipeline.algorithms import fed_avg
+  from tff_pipeline.client_work import training_loop
+  from tff_pipeline.engines import engine as engines
+  from tff_pipeline.privacy import mechanisms
+
+  mechanism = mechanisms.build(
+    config.terms(experiment),
+    population=task.train.num_clients,
+    noise_key=noise_key,
+  )
+  client = experiment.client
+  schedule = training_loop.Schedule(
+    epochs=client.epochs,
+    batch_size=client.batch_size,
+    shuffle=client.shuffle,
+    max_examples=client.max_examples,
+    max_steps=client.max_steps,
+  )
+  process = fed_avg.build(
+    model,
+    client_optimizer=optimizers.build(client),
+    server_optimizer=optimizers.build(experiment.server),
+    schedule=schedule,
+    protection=mechanism.protection,
+    aggregator=mechanism.aggregator,
+    weighting=experiment.algorithm.weighting,
+  )
+  engine = engines.build(
+    experiment.engine,
+    process,
+    data=task.train,
+    schedule=schedule,
+    seed=experiment.seed,
+    noise_key=noise_key,
+  )
+  return Parts(
+    task=task,
+    model=model,
+    sampler=mechanism.sampler,
+    guarantee=mechanism.guarantee,
+    engine=engine,
+    channel=engine.channel,
+  )
+
+
+def _centralized(
+  experiment: config.Experiment,
+  *,
+  task: tasks.Task,
+  model: 'tff.learning.models.FunctionalModel',
+  noise_key: noise_keys.NoiseKey,
+) -> Parts:
+  from tff_pipeline.algorithms import centralized
+
+  examples, client = task.train.examples, experiment.client
+  engine = centralized.build(
+    model,
+    keras_factory=task.model_factory,
+    loss_factory=task.loss_factory,
+    examples=examples,
+    client=client,
+    privacy=experiment.privacy,
+    batches=experiment.algorithm.batches,
+    steps_per_round=guarantees.steps_per_round(
+      client, population=len(examples)
+    ),
+    seed=experiment.seed,
+    noise_key=noise_key,
+  )
+  return Parts(
+    task=task,
+    model=model,
+    sampler=sampling.build(experiment.cohort, population=1, seed=0),
+    guarantee=guarantees.build(config.terms(experiment)),
+    engine=engine,
+  )
+
+
+def _check_data(experiment: config.Experiment, sizes: np.ndarray) -> None:
+  """Refuses data that the guarantee does not fit.
+
+  Args:
+    experiment: The config.
+    sizes: Examples of each client; all are one client's in centralized
+      training.
+  """
+  privacy = experiment.privacy
+  population, who = len(sizes), 'clients'
+  if _is_centralized(experiment):
+    population, who = int(sizes.sum()), 'training examples'
+  extrapolated = privacy.noise_cohort_size is not None
+  if not extrapolated and privacy.population not in (None, population):
+    raise validate.error(
+      'privacy.population',
+      expected=f'{population}, the number of {who} in the data',
+      found=privacy.population,
+      remedy='Epsilon depends on the real population',
+    )
+  if (
+    privacy.mechanism is config.Mechanism.DP_SGD
+    or privacy.example_noise_multiplier is not None
+  ):
+    guarantees.check_example_delta(privacy.delta, sizes)
+
+
+def weights(state: Any) -> Any:
+  """Returns the model weights of a server state."""
+  return state.global_model_weights

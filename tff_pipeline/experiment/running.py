@@ -1,0 +1,117 @@
+"""run(config, output_dir), and what people read of it."""
+
+from collections.abc import Mapping, Sequence
+import logging
+import os
+from typing import Any
+
+from tff_pipeline import config
+from tff_pipeline import tasks
+from tff_pipeline import validate
+from tff_pipeline.experiment import building
+from tff_pipeline.experiment import limits
+from tff_pipeline.experiment import noise
+from tff_pipeline.experiment import origin
+from tff_pipeline.experiment import session
+from tff_pipeline.experiment import stopping
+from tff_pipeline.outputs import run_directory
+from tff_pipeline.privacy import guarantees
+from tff_pipeline.privacy import statement as statements
+
+_log = logging.getLogger(__name__)
+
+
+def run(
+  experiment: config.Experiment,
+  output_dir: str | os.PathLike[str],
+  *,
+  data_dir: str | os.PathLike[str] | None = None,
+  max_epsilon: float | None = None,
+  argv: Sequence[str] = (),
+) -> dict[str, Any]:
+  """Runs an experiment, or continues it, to its end.
+
+  Args:
+    experiment: The config. The one that a directory was started with, or the
+      run is refused.
+    output_dir: The run directory.
+    data_dir: Folder of the data sets' files; see `data.locations`.
+    max_epsilon: Stop before the round whose release would exceed it.
+    argv: The command line, for the record.
+
+  Returns:
+    The content of `summary.json`.
+
+  Raises:
+    UsageError: If something that the user can mend is wrong; nothing was
+      written.
+    Interrupted: If a signal asked to stop; all that was computed is saved.
+    Failed: If a file cannot be written or the engine broke down; what was saved
+      until then is safe.
+  """
+  tasks.check(experiment.task)
+  if max_epsilon is not None:
+    validate.check_number('max_epsilon', max_epsilon, above=0.0)
+  with run_directory.RunDirectory(output_dir) as directory:
+    directory.check_same(config.to_dict(experiment))
+    finished = _finished_summary(directory)
+    if finished is not None:
+      _log.info('%s is finished already; nothing was changed.', output_dir)
+      return finished
+    solved, solution = limits.solve(experiment, directory.record)
+    guaranteed = guarantees.build(config.terms(solved))
+    if directory.record is None:
+      limits.last_round(solved, guaranteed, max_epsilon=max_epsilon)
+    key = noise.planned(solved, directory.path)
+    tasks.prepare(solved.task, data_dir=data_dir)
+    parts = building.build(solved, noise_key=key, data_dir=data_dir)
+    with stopping.failures(directory.path):
+      directory.claim(
+        origin.record(
+          experiment, solution, argv, uncovered=parts.task.uncovered
+        )
+      )
+      noise.keep(solved, key, directory.path)
+      stretch = session.Session(
+        solved, parts, key=key, solution=solution, folder=directory.path
+      )
+      return stretch.run(max_epsilon)
+
+
+def _finished_summary(
+  directory: run_directory.RunDirectory,
+) -> dict[str, Any] | None:
+  path = directory.path / session.SUMMARY
+  if directory.record is None or not path.exists():
+    return None
+  summary = run_directory.read_json(path)
+  return summary if summary['status'] == session.FINISHED else None
+
+
+def describe(
+  summary: Mapping[str, Any], output_dir: str | os.PathLike[str]
+) -> str:
+  """Returns the summary for people."""
+  privacy = summary['privacy']
+  test = ', '.join(f'{k} {v:.4f}' for k, v in summary['test'].items())
+  lines = {
+    'held-out data': test,
+    **({} if summary['data'] == 'real' else {'data': summary['data']}),
+    'epsilon': f'{statements.shown(float(privacy["epsilon"]))} at delta '
+    f'{privacy["delta"]} ({privacy["headline"]["accountant"].upper()}; by '
+    f'RDP {statements.shown(float(privacy["epsilon_rdp"]))})',
+    'protects': f'one {privacy["unit"]}: {privacy["neighbours"]}',
+    'cohorts': privacy['sampler'],
+    'rounds': f'{summary["rounds"]} ({summary["status"]})',
+    'versions': ', '.join(f'{k} {v}' for k, v in summary['versions'].items()),
+    'files': os.fspath(output_dir),
+  }
+  if privacy['unit'] is None:
+    lines['epsilon'] = 'infinite'
+    lines['protects'] = 'nobody'
+  if privacy['extrapolated']:
+    lines['epsilon'] += ', extrapolated to larger cohorts'
+  also = [part['sentence'] for part in statements.nested(privacy).values()]
+  width = max(map(len, lines)) + 2
+  table = [f'{name + ":":<{width}}{text}' for name, text in lines.items()]
+  return '\n'.join(['', *table, '', privacy['sentence'], *also])

@@ -1,0 +1,260 @@
+"""One process's stretch of a run, from the last checkpoint on."""
+
+from collections.abc import Mapping
+import logging
+import math
+import pathlib
+import typing
+from typing import Any
+
+import numpy as np
+
+from tff_pipeline import config
+from tff_pipeline import validate
+from tff_pipeline.experiment import building
+from tff_pipeline.experiment import limits
+from tff_pipeline.experiment import noise
+from tff_pipeline.experiment import origin
+from tff_pipeline.experiment import stopping
+from tff_pipeline.outputs import run_directory
+from tff_pipeline.privacy import accounting
+from tff_pipeline.privacy import ledger as ledgers
+from tff_pipeline.privacy import noise_key as noise_keys
+from tff_pipeline.privacy import statement as statements
+
+if typing.TYPE_CHECKING:
+  from tff_pipeline.engines import engine as engines
+
+_log = logging.getLogger(__name__)
+
+SUMMARY = 'summary.json'
+_STATEMENT = 'privacy.json'
+_LEDGER = 'ledger'
+_ENCODING = 'encoding.json'
+FINISHED = 'finished'
+AT_MAX_EPSILON = 'stopped at max_epsilon'
+
+
+class Session:
+  """The rounds that this process runs."""
+
+  def __init__(
+    self,
+    experiment: config.Experiment,
+    parts: building.Parts,
+    *,
+    key: noise_keys.NoiseKey,
+    solution: Mapping[str, Any] | None,
+    folder: pathlib.Path,
+  ):
+    from tff_pipeline import evaluation
+    from tff_pipeline.engines import client_store
+    from tff_pipeline.outputs import checkpoints
+
+    self._experiment = experiment
+    self._parts = parts
+    self._solution = solution
+    self._folder = folder
+    self._delta = experiment.privacy.delta
+    # A price that is not this run's own says so wherever it stands.
+    self._prefix = 'extrapolated_' if parts.guarantee.extrapolated else ''
+    private = noise.is_noised(experiment.privacy)
+    self._key = noise_keys.fingerprint(key) if private else ledgers.NO_NOISE
+    self._ledger = ledgers.Ledger.open(folder / _LEDGER, noise_key=self._key)
+    self._store = client_store.for_channel(
+      parts.channel, initial=parts.initial_client_state
+    )
+    self._checkpoints = checkpoints.Checkpoints(
+      folder / 'checkpoints', warn=_log.warning, store=self._store
+    )
+    self._evaluate = evaluation.Evaluator(parts.model, test=parts.task.test)
+
+  def run(self, max_epsilon: float | None) -> dict[str, Any]:
+    """Runs to the end, and returns the summary."""
+    from tff_pipeline import rounds
+    from tff_pipeline.engines import client_store
+    from tff_pipeline.outputs import progress
+    from tff_pipeline.outputs import tables
+
+    with (
+      self._parts.engine as engine,
+      stopping.stop_requests() as stop_requested,
+    ):
+      state, completed = self._checkpoints.restore(engine.initialize())
+      self._check_records(completed)
+      last = limits.last_round(
+        self._experiment,
+        self._parts.guarantee,
+        max_epsilon=max_epsilon,
+        started=self._ledger.counts_after_resume(completed),
+      )
+      table = tables.Tables(self._folder, completed=completed)
+      if completed:
+        _log.info('Continuing after round %d.', completed)
+      bar = progress.Progress(first=completed + 1, last=last)
+      initial = self._evaluate(building.weights(state))
+
+      def write_row(round_num: int, row: Mapping[str, float]) -> None:
+        table.write(round_num, row)
+        bar.update(round_num, row)
+
+      trainer = client_store.keeping(engine, self._store)
+
+      def train(
+        state: Any, round_num: int, clients: np.ndarray
+      ) -> tuple[Any, dict[str, float]]:
+        if round_num < last:
+          # Data that is not in memory is read while this round trains.
+          self._parts.task.train.prefetch(self._parts.sampler(round_num + 1))
+        return _train(trainer, state, round_num, clients)
+
+      steps = rounds.Steps(
+        sample=self._parts.sampler,
+        record_attempt=self._ledger.append,
+        train=train,
+        price=self._price,
+        evaluate=lambda s: _prefixed(
+          'test_', self._evaluate(building.weights(s))
+        ),
+        write_row=write_row,
+        save=self._checkpoints.save,
+        stop_requested=stop_requested,
+      )
+      try:
+        state = rounds.run(
+          state,
+          first=completed + 1,
+          last=last,
+          evaluate_every=self._experiment.evaluate_every,
+          checkpoint_every=self._experiment.checkpoint_every,
+          evaluation_columns=tuple(_prefixed('test_', initial)),
+          steps=steps,
+        )
+      except rounds.Interrupted as e:
+        raise stopping.Interrupted(
+          f'stopped after round {e.round_num} of {last}; everything is saved. '
+          'Run the same command again to continue.'
+        ) from None
+      finally:
+        bar.close()
+      return self._finish(state, last)
+
+  def _check_records(self, completed: int) -> None:
+    """Refuses a ledger, table or noise key that the checkpoint belies."""
+    from tff_pipeline.outputs import tables
+
+    started = self._ledger.last_round
+    rows = tables.recorded_rounds(self._folder)
+    if started < max(completed, rows):
+      raise validate.error(
+        'output_dir',
+        expected=f'a ledger of the {max(completed, rows)} rounds that have run',
+        found=f'{started} rounds in it',
+        remedy='Restore the ledger, or start a new run elsewhere: epsilon '
+        'would be under-stated',
+      )
+    if rows < completed:
+      raise validate.error(
+        'output_dir',
+        expected=f'{tables.NAME} with the {completed} rounds of the checkpoint',
+        found=f'{rows} rounds in it',
+        remedy='Restore the file, or start a new run elsewhere',
+      )
+    if (
+      completed
+      and noise_keys.is_keyed(self._experiment.algorithm.batches)
+      and self._ledger.entries[-1].noise_key != self._key
+    ):
+      raise validate.error(
+        'output_dir',
+        expected='the noise key that the checkpoint was made with',
+        found=f'another one in {self._folder / noise.NAME}',
+        remedy='Restore the file, or start a new run elsewhere',
+      )
+
+  def _price(self, round_num: int, evaluated: bool) -> dict[str, float]:
+    released = self._ledger.release_counts(round_num)
+    guarantee = self._parts.guarantee
+    columns = {
+      'epsilon': accounting.headline(
+        guarantee, released, delta=self._delta
+      ).epsilon
+      if evaluated
+      else math.nan,
+      'epsilon_rdp': accounting.epsilon(
+        guarantee, released, delta=self._delta, accountant='rdp'
+      ),
+    }
+    return _prefixed(self._prefix, columns)
+
+  def _finish(self, state: Any, last: int) -> dict[str, Any]:
+    from tff_pipeline.outputs import hyperparameters
+    from tff_pipeline.outputs import saved_model
+
+    weights = building.weights(state)
+    saved_model.write(
+      self._folder / 'model', self._parts.task.model_factory, weights
+    )
+    statement = self._statement(last)
+    run_directory.write_json(self._folder / _STATEMENT, statement)
+    if self._parts.task.encoding:
+      run_directory.write_json(
+        self._folder / _ENCODING, dict(self._parts.task.encoding)
+      )
+    finished = last == self._experiment.rounds
+    summary = {
+      'status': FINISHED if finished else AT_MAX_EPSILON,
+      'rounds': last,
+      'data': self._parts.task.label or 'real',
+      'test': self._evaluate(weights),
+      'privacy': statement,
+      'versions': origin.versions(),
+    }
+    hyperparameters.write(
+      self._folder / 'tensorboard',
+      run_directory.flat(config.to_dict(self._experiment)),
+      metrics=(
+        self._prefix + 'epsilon',
+        *_prefixed('test_', summary['test']),
+      ),
+    )
+    run_directory.write_json(self._folder / SUMMARY, summary)
+    _write_report(self._folder)
+    return run_directory.read_json(self._folder / SUMMARY)
+
+  def _statement(self, last: int) -> dict[str, Any]:
+    return statements.build(
+      config.terms(self._experiment),
+      released=self._ledger.release_counts(last),
+      replays=self._ledger.replays(),
+      solved=self._solution,
+      uncovered=self._parts.task.uncovered,
+    )
+
+
+def _write_report(folder: pathlib.Path) -> None:
+  """Writes the run's page. What is wrong with a page is not with the run."""
+  try:
+    from tff_pipeline.report import writing
+
+    writing.write_run(folder)
+  except Exception as e:  # Drawing libraries raise anything.
+    _log.warning(
+      'No report was written (%r); the run is complete without it: python -m '
+      'experiments.report %s',
+      e,
+      folder,
+    )
+
+
+def _prefixed(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
+  return {prefix + name: value for name, value in values.items()}
+
+
+def _train(
+  engine: 'engines.Engine', state: Any, round_num: int, clients: np.ndarray
+) -> tuple[Any, dict[str, float]]:
+  from tff_pipeline.engines import measurements
+
+  done = engine.round(state, round_num=round_num, clients=clients)
+  return done.state, measurements.columns(done.metrics)
