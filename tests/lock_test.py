@@ -17,6 +17,7 @@ PYPROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())
 # Import names that are not the package's name with underscores.
 PACKAGE_OF_IMPORT = {
   'absl': 'absl-py',
+  'PIL': 'pillow',
   'grpc': 'grpcio',
   'sklearn': 'scikit-learn',
 }
