@@ -43,6 +43,6 @@ doctor: venv ## Check this machine and the installation.
 lock: ## Resolve pyproject.toml into requirements.lock (needs uv).
 	@command -v uv >/dev/null || { \
 	  echo 'lock: uv is needed: python3 -m pip install uv' >&2; exit 1; }
-	$(COMPILE) --all-extras pyproject.toml --output-file requirements.lock
+	$(COMPILE) --extra dev pyproject.toml --output-file requirements.lock
 	echo 'pip setuptools wheel' | tr ' ' '\n' | $(COMPILE) - \
 	  --constraint requirements.lock --output-file requirements-build.lock

@@ -18,6 +18,8 @@ instead of running them; `python -m experiments.report` collects the results.
 
 from collections.abc import Sequence
 import csv
+import dataclasses
+import functools
 import os
 import pathlib
 import subprocess
@@ -43,6 +45,9 @@ _PREFIX = 'sweep.'
 _OUTPUT_DIR = flags.DEFINE_string(
   'output_dir', None, 'Directory of the sweep; one folder in it for each arm.'
 )
+_DATA_DIR = flags.DEFINE_string(
+  'data_dir', None, 'Folder of the data sets, as in experiments.train.'
+)
 _SEEDS = flags.DEFINE_integer(
   'seeds', None, "Number of seeds, from the experiment's own on."
 )
@@ -53,6 +58,18 @@ _PROCESSES = flags.DEFINE_integer(
   'processes',
   None,
   'Runs at a time; unset means as cores and memory allow.',
+  1,
+)
+_RAY = flags.DEFINE_string(
+  'ray',
+  None,
+  'Run on a Ray cluster: its address, or `local`. Needs the extra `ray`, and '
+  'machines that share --output_dir and this checkout.',
+)
+_THREADS = flags.DEFINE_integer(
+  'threads',
+  None,
+  'Cores of each run; unset divides those of this machine.',
   1,
 )
 _DRY_RUN = flags.DEFINE_boolean(
@@ -89,14 +106,19 @@ def main() -> int:
   runs = design.plan(sweep, base, given=given)
   if _DRY_RUN.value:
     return _dry_run(runs)
-  if not _OUTPUT_DIR.value:
-    raise validate.error('output_dir', expected='a directory', found='nothing')
-  folder = pathlib.Path(_OUTPUT_DIR.value)
+  folder = pathlib.Path(output_dir())
   design.check_same(folder, runs)
-  jobs = [_job(run, folder, given) for run in runs]
+  jobs = [job(run, folder, given) for run in runs]
   if _EMIT.value:
     return _emit(runs, jobs, folder)
   return _execute(runs, jobs, folder)
+
+
+def output_dir() -> str:
+  """Returns where the sweep goes; `UsageError` if nothing says so."""
+  if not _OUTPUT_DIR.value:
+    raise validate.error('output_dir', expected='a directory', found='nothing')
+  return _OUTPUT_DIR.value
 
 
 def _read_sweep() -> 'design.Sweep':
@@ -152,7 +174,7 @@ def _parse(leaf: str, text: str) -> Any:
     ) from e
 
 
-def _job(
+def job(
   run: 'design.Planned', folder: pathlib.Path, given: dict[str, Any]
 ) -> 'execution.Job':
   """Returns how `experiments.train` runs it, with the flags of this sweep."""
@@ -179,6 +201,7 @@ def _train(run: 'design.Planned', given: dict[str, Any]) -> tuple[str, ...]:
     *([] if name is None else [f'--experiment={name}']),
     *(f'--{leaf}={v}' for leaf, v in given.items() if leaf not in swept),
     *run.arguments(),
+    *([] if _DATA_DIR.value is None else [f'--data_dir={_DATA_DIR.value}']),
   )
 
 
@@ -190,22 +213,28 @@ def _emit(
   """Prints the runs, and records the plan for the report."""
   from tff_pipeline.sweeps import scripts
 
-  _write_record(runs, folder)
+  write_record(runs, folder)
   if _EMIT.value == 'slurm':
-    print(scripts.slurm(jobs, threads=2), end='')
+    print(scripts.slurm(jobs, threads=_THREADS.value or 2), end='')
   else:
     print(scripts.shell(jobs), end='')
   return 0
 
 
-def _write_record(
-  runs: 'Sequence[design.Planned]', folder: pathlib.Path
+def write_record(
+  runs: 'Sequence[design.Planned]',
+  folder: pathlib.Path,
+  *,
+  trials: int | None = None,
 ) -> None:
+  """Writes the plan, for the report."""
   from tff_pipeline.outputs import run_directory
   from tff_pipeline.sweeps import design
 
   folder.mkdir(parents=True, exist_ok=True)
   record = design.record(runs, command=sys.argv[1:])
+  if trials is not None:
+    record['trials'] = trials
   run_directory.write_json(folder / design.RECORD, record)
 
 
@@ -221,36 +250,53 @@ def _execute(
 
   priced = pricing.prices(runs)  # Whatever cannot be priced is refused first.
   print(view.price_table(runs, priced, probes=None))
-  jobs = [
-    execution.Job(
-      name=job.name, command=job.command, folder=job.folder, rounds=p.rounds
-    )
-    for job, p in zip(jobs, priced, strict=True)
-  ]
   with execution.owned(folder):
-    _write_record(runs, folder)
-    processes = _side_by_side(sum(not job.is_finished for job in jobs))
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    print(
-      f'{len(jobs)} runs, {processes} at a time with {threads} threads each; '
-      f'what they print is in {folder / "logs"}',
-      flush=True,
+    write_record(runs, folder)
+    return end(run_jobs(with_rounds(jobs, priced), folder), folder)
+
+
+def with_rounds(
+  jobs: 'Sequence[execution.Job]', priced: 'Sequence[pricing.Price]'
+) -> 'list[execution.Job]':
+  """Returns jobs with the rounds that a target epsilon was solved for."""
+  return [
+    dataclasses.replace(job, rounds=price.rounds)
+    for job, price in zip(jobs, priced, strict=True)
+  ]
+
+
+def run_jobs(
+  jobs: 'Sequence[execution.Job]', folder: pathlib.Path
+) -> 'execution.Progress':
+  """Runs all jobs that have not finished, and shows how they stand."""
+  from tff_pipeline.sweeps import execution
+  from tff_pipeline.sweeps import view
+
+  processes = side_by_side(sum(not job.is_finished for job in jobs))
+  threads = _threads(processes)
+  launch = _launcher(threads, folder / 'logs')
+  print(
+    f'{len(jobs)} runs, '
+    + ('queued by Ray' if _RAY.value else f'{processes} at a time')
+    + f', {threads} threads each; what they print is in {folder / "logs"}',
+    flush=True,
+  )
+  with view.Bar() as bar:
+    return execution.run(
+      jobs, processes=processes, launch=launch, view=bar.update
     )
-    launch = execution.Local(threads, folder / 'logs', pathlib.Path.cwd())
-    with view.Bar() as bar:
-      ended = execution.run(
-        jobs, processes=processes, launch=launch, view=bar.update
-      )
-    return _end(ended, folder)
 
 
-def _side_by_side(pending: int) -> int:
+def side_by_side(pending: int) -> int:
+  """Returns how many runs there are at a time."""
   import psutil
 
   from tff_pipeline.sweeps import execution
 
   if _PROCESSES.value is not None:
     return _PROCESSES.value
+  if _RAY.value is not None:
+    return max(1, pending)  # Ray queues them.
   return execution.side_by_side(
     max(1, pending),
     cores=os.cpu_count() or 1,
@@ -258,7 +304,24 @@ def _side_by_side(pending: int) -> int:
   )
 
 
-def _end(ended: 'execution.Progress', folder: pathlib.Path) -> int:
+def _threads(processes: int) -> int:
+  if _THREADS.value is not None:
+    return _THREADS.value
+  return max(1, (os.cpu_count() or 1) // processes)
+
+
+@functools.cache
+def _launcher(threads: int, logs: pathlib.Path) -> 'execution.Launcher':
+  from tff_pipeline.sweeps import execution
+  from tff_pipeline.sweeps import ray_cluster
+
+  here = pathlib.Path.cwd()
+  if _RAY.value is not None:
+    return ray_cluster.Ray(_RAY.value, threads=threads, logs=logs, cwd=here)
+  return execution.Local(threads, logs, here)
+
+
+def end(ended: 'execution.Progress', folder: pathlib.Path) -> int:
   """Says what failed, writes the report, and returns the exit status."""
   from tff_pipeline.report import writing
   from tff_pipeline.sweeps import execution
@@ -286,8 +349,8 @@ def _dry_run(runs: 'Sequence[design.Planned]') -> int:
   if not _PROBE.value:
     print(view.price_table(runs, priced, probes=None))
     return 0
-  processes = _side_by_side(len(runs))
-  threads = max(1, (os.cpu_count() or 1) // processes)
+  processes = side_by_side(len(runs))
+  threads = _threads(processes)
   probes = {}
   for run, price in zip(runs, priced, strict=True):
     kind = pricing.kind(run)

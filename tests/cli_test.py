@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 BINARIES = sorted(
   path.stem
   for path in (ROOT / 'experiments').glob('*.py')
-  if 'cli.run(' in path.read_text()
+  if 'cli.run' in path.read_text()
 )
 
 BINARY = '''

@@ -27,7 +27,7 @@ from tff_pipeline.privacy import noise_key as noise_keys
 
 @pytest.fixture(scope='module', autouse=True)
 def cached_parts():
-  with small_runs.cached_parts():
+  with small_runs.cached_parts(), small_runs.without_reports():
     yield
 
 

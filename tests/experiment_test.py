@@ -22,6 +22,7 @@ from tff_pipeline import validate
 from tff_pipeline.data import digits
 from tff_pipeline.privacy import ledger as ledgers
 from tff_pipeline.privacy import noise_key as noise_keys
+from tff_pipeline.report import writing
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -60,7 +61,14 @@ def test_rows_hold_what_was_promised(whole):
 
 
 def test_everything_measured_on_clients_without_noise_says_so(whole):
-  covered = {'round', 'epsilon', 'epsilon_rdp', 'clip_norm'}
+  covered = {
+    'round',
+    'epsilon',
+    'epsilon_rdp',
+    'clip_norm',
+    'released_update_norm',
+    'noise_norm',
+  }
   for name in small_runs.rows(whole)[0]:
     assert name.startswith(('unnoised_', 'test_')) or name in covered, name
 
@@ -122,6 +130,7 @@ def test_directory_holds_these_names_and_nothing_of_the_machine(whole):
     'model',
     'privacy.json',
     'summary.json',
+    'report.html',
     'tensorboard',
   }
   checkpoints = sorted(p.name for p in (whole / 'checkpoints').iterdir())
@@ -300,6 +309,34 @@ def test_run_takes_no_other_arguments():
 def test_engines_write_the_same_run(whole, tmp_path):
   experiment.run(small_runs.build(engine='tff_runtime'), tmp_path)
   small_runs.assert_same_rows(small_runs.rows(whole), small_runs.rows(tmp_path))
+
+
+def test_report_holds_the_statement(whole):
+  text = (whole / 'report.html').read_text(encoding='utf-8')
+  assert _json(whole, 'privacy.json')['sentence'] in text
+  accuracy = _json(whole, 'summary.json')['test']['accuracy']
+  assert f'{accuracy:.4f}' in text
+  for panel in ('learning', 'clipping', 'signal_to_noise', 'time'):
+    assert f'<figure id="{panel}">' in text
+
+
+def test_report_that_fails_does_not_fail_the_run(tmp_path, monkeypatch, caplog):
+  def fail(folder):
+    raise RuntimeError(f'no fonts in {folder}')
+
+  monkeypatch.setattr(writing, 'write_run', fail)
+  with caplog.at_level(logging.WARNING, logger='tff_pipeline'):
+    summary = experiment.run(small_runs.build(rounds=1), tmp_path)
+  assert summary['status'] == experiment.FINISHED
+  assert 'No report was written' in caplog.text
+  assert 'experiments.report' in caplog.text
+  assert not (tmp_path / 'report.html').exists()
+
+
+def test_released_norms_are_covered_and_clipped_share_is_not(whole):
+  header = (whole / 'metrics.csv').read_text().splitlines()[0].split(',')
+  assert {'released_update_norm', 'noise_norm'} <= set(header)
+  assert 'unnoised_clipped_share' in header
 
 
 def test_extrapolated_epsilon_is_named_so_in_every_row(tmp_path):

@@ -17,6 +17,7 @@ PYPROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())
 # Import names that are not the package's name with underscores.
 PACKAGE_OF_IMPORT = {
   'absl': 'absl-py',
+  'PIL': 'pillow',
   'grpc': 'grpcio',
   'sklearn': 'scikit-learn',
 }
@@ -75,7 +76,10 @@ def test_everything_that_is_imported_is_declared():
     for name in _imported_packages(folder)
     if name not in sys.stdlib_module_names | ours
   }
-  assert imported <= _declared(PYPROJECT['project']['dependencies'])
+  project = PYPROJECT['project']
+  extras = project['optional-dependencies']
+  declared = project['dependencies'] + extras['ray'] + extras['tune']
+  assert imported <= _declared(declared)
 
 
 def test_tensorboard_finds_pkg_resources():

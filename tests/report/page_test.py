@@ -1,6 +1,7 @@
 """What pages say, and that they need nothing but themselves."""
 
 import html.parser
+import json
 import re
 
 import pytest
@@ -258,3 +259,29 @@ def test_drawing_leaves_matplotlib_as_it_was(tmp_path):
   before = dict(matplotlib.rcParams)
   _html(_run(tmp_path))
   assert dict(matplotlib.rcParams) == before
+
+
+def test_stand_in_data_is_named(tmp_path):
+  wanted = synthetic_runs.build()
+  path = synthetic_runs.write(tmp_path / 'run', wanted)
+  summary = json.loads((path / 'summary.json').read_text())
+  summary['data'] = 'synthetic stand-in'
+  (path / 'summary.json').write_text(json.dumps(summary))
+  for built in (
+    contents.of_run(reading.read(path)),
+    contents.of_runs(reading.collect([tmp_path]), title='x'),
+  ):
+    assert any('synthetic stand-in' in warning for warning in built.warnings)
+
+
+def test_extrapolated_columns_are_read_as_epsilon(tmp_path):
+  wanted = synthetic_runs.build(privacy=synthetic_runs.extrapolated())
+  path = synthetic_runs.write(tmp_path / 'run', wanted)
+  text = (path / 'metrics.csv').read_text()
+  text = text.replace(',epsilon', ',extrapolated_epsilon')
+  (path / 'metrics.csv').write_text(text)
+  frame = reading.load(path)
+  assert frame['epsilon'].notna().all() and frame['extrapolated'].all()
+  figure = contents.of_run(reading.read(path)).figures[0]
+  svg = drawing.inline_svg(figure, drawing.Shape.WIDE)
+  assert 'ε, extrapolated' in svg

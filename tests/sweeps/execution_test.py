@@ -306,3 +306,44 @@ def test_slurm_task_runs_its_line(tmp_path):
     text=True,
   )
   assert done.stdout == '2 4\n'
+
+
+def test_ray_runs_and_interrupts_the_same_commands(tmp_path):
+  pytest.importorskip('ray', reason='the extra `ray` is not installed')
+  from tff_pipeline.sweeps import ray_cluster
+
+  jobs = [_job(tmp_path, f'{i}', rounds=6, seconds=0.3) for i in range(3)]
+  jobs.append(_job(tmp_path, 'bad', crash=1))
+  launch = ray_cluster.Ray(
+    ray_cluster.HERE, threads=1, logs=tmp_path / 'logs', cwd=tmp_path
+  )
+  sent = []
+
+  def interrupt(progress):
+    if progress.rounds[0] >= 3 and not sent:
+      sent.append(1)
+      os.kill(os.getpid(), signal.SIGINT)
+
+  try:
+    stopped = execution.run(jobs, processes=4, launch=launch, view=interrupt)
+    assert State.INTERRUPTED in stopped.states.values()
+    ended = execution.run(jobs, processes=4, launch=launch, view=lambda _: None)
+  finally:
+    launch.close()
+  assert ended.states == {
+    '0': State.FINISHED,
+    '1': State.FINISHED,
+    '2': State.FINISHED,
+    'bad': State.FAILED,
+  }
+  for job in jobs[:3]:
+    rows = (job.folder / 'metrics.csv').read_text().split()
+    assert rows == ['round', *map(str, range(1, 7))]
+
+
+def test_ray_that_is_missing_is_named(tmp_path, monkeypatch):
+  from tff_pipeline.sweeps import ray_cluster
+
+  monkeypatch.setitem(sys.modules, 'ray', None)
+  with pytest.raises(validate.UsageError, match='--ray: expected Ray'):
+    ray_cluster.Ray('auto', threads=1, logs=tmp_path, cwd=tmp_path)

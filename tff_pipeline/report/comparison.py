@@ -184,7 +184,11 @@ def _telling(runs: Sequence[reading.Run]) -> list[str]:
       return False
     section = name.rpartition('.')[0]
     choice = f'{section}.{rule.used_by[0]}' if section else rule.used_by[0]
-    values = {repr(run.leaves[name]) for run in runs if name in run.leaves}
+    values = {
+      repr(run.leaves.get(name))
+      for run in runs
+      if run.leaves.get(choice) in rule.used_by[1]
+    }
     return choice in names and len(values) == 1
 
   return [name for name in names if not is_implied(name)]

@@ -219,6 +219,9 @@ def _collection_warnings(
     warnings.append(
       'An extrapolated ε is that of a larger cohort which was not run.'
     )
+  stand_ins = [run for run in collection.runs if run.data != 'real']
+  if stand_ins:
+    warnings.append(_stand_in(stand_ins))
   numbers = {len(arm.by_seed(_any_metric(arm))) for arm in arms}
   if numbers == {1}:
     warnings.append('One seed for each arm: there are no intervals.')
@@ -241,6 +244,11 @@ def _sentences(arms: Sequence[comparison.Arm]) -> list[page.Fold]:
   return [page.Fold(title='The statement of each arm', items=items)]
 
 
+def _stand_in(runs: Sequence[reading.Run]) -> str:
+  kinds = ', '.join(dict.fromkeys(run.data for run in runs))
+  return f'Not trained on the real data set, but on: {kinds}.'
+
+
 def _run_warnings(run: reading.Run) -> list[str]:
   warnings = []
   started = run.statement['rounds']
@@ -250,6 +258,8 @@ def _run_warnings(run: reading.Run) -> list[str]:
       f'{run.leaves.get("rounds", "?")} rounds are in its table. The statement '
       f'is derived from its ledger, in which {started} rounds have started.'
     )
+  if run.data != 'real':
+    warnings.append(_stand_in([run]))
   if run.statement['extrapolated']:
     warnings.append(
       'ε is extrapolated to larger cohorts and is not the privacy of this run, '

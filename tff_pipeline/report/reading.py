@@ -51,6 +51,7 @@ class Run:
     statement: `privacy.json`; of an unfinished run, derived from its ledger.
     status: As in `summary.json`, or 'unfinished'.
     record: `config.json`, for versions, revision, command line and start.
+    data: What `summary.json` says of the data: 'real', or what stands in.
   """
 
   path: pathlib.Path
@@ -60,6 +61,7 @@ class Run:
   statement: Mapping[str, Any]
   status: str
   record: Mapping[str, Any]
+  data: str = 'real'
 
   @property
   def is_finished(self) -> bool:
@@ -121,15 +123,16 @@ def read(path: str | os.PathLike[str], *, name: str | None = None) -> Run:
   except (KeyError, TypeError, AttributeError) as e:
     raise _unreadable(folder / CONFIG, e) from e
   summary = folder / 'summary.json'
-  status = read_json(summary)['status'] if summary.exists() else UNFINISHED
+  ended = read_json(summary) if summary.exists() else {'status': UNFINISHED}
   return Run(
     path=folder,
     name=name or folder.resolve().name,
     leaves=leaves,
     metrics=_metrics(folder / METRICS),
     statement=_statement(folder, record, is_finished=summary.exists()),
-    status=status,
+    status=ended['status'],
     record=record,
+    data=ended.get('data', 'real'),
   )
 
 

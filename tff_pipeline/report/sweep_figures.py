@@ -17,7 +17,9 @@ from tff_pipeline.report import tables
 
 Arms = Sequence[comparison.Arm]
 
-_MOST_CURVES = 12
+_MOST_CURVES = {drawing.Shape.WIDE: 12, drawing.Shape.NARROW: 6}
+_MECHANISM = 'privacy.mechanism'
+_RELATION = 'privacy.relation'
 _INTERVALS = (
   f'Bars are {comparison.LEVEL:.0%} t intervals of the mean over seeds; dots '
   'are single runs.'
@@ -82,6 +84,7 @@ def _draw_frontier(groups, metric, panels, shape) -> None:
   values = [
     v for arms in groups.values() for arm in arms for v in arm.by_seed(metric)
   ]
+  several = len(groups) > 1
   for axes, (about, arms) in zip(panels, groups.items(), strict=True):
     _draw_one_frontier(axes, arms, metric, shape)
     axes.set_ylabel(tables.metric_name(metric))
@@ -89,35 +92,55 @@ def _draw_frontier(groups, metric, panels, shape) -> None:
     kind = ', extrapolated' if about.extrapolated else ''
     relation = about.relation.replace('_', ' ')
     axes.set_xlabel(f'ε{kind}{delta} ({relation or "no mechanism"})')
-    _set_limits(axes, arms, metric, values, shape)
-    if len(groups) > 1:
-      axes.set_title(about.label, fontsize=8)
+    _set_limits(axes, arms, metric, values)
+    names = ', '.join(comparison.short(leaf) for leaf in _priced(arms))
+    lines = [about.label] * several + [f'labels: {names}'] * bool(names)
+    axes.set_title(
+      '\n'.join(drawing.wrapped(line, shape, factor=3) for line in lines),
+      fontsize=8,
+      fontweight='normal',
+      color=drawing.MUTED,
+    )
+
+
+def _priced(arms: Arms) -> list[str]:
+  """Returns the changed leaves that name a point.
+
+  Others name its line; the relation names the panel.
+  """
+  return [
+    leaf
+    for leaf in arms[0].changes
+    if leaf.startswith('privacy.') and leaf != _RELATION
+  ]
+
+
+def _lines(arms: Arms) -> dict[str, list[comparison.Arm]]:
+  """Returns settings beside privacy -> arms, by epsilon."""
+  found: dict[str, list[comparison.Arm]] = {}
+  for arm in sorted(arms, key=lambda a: a.epsilon):
+    rest = {
+      k: v for k, v in arm.changes.items() if not k.startswith('privacy.')
+    }
+    found.setdefault(comparison.words(rest), []).append(arm)
+  return found
 
 
 def _draw_one_frontier(axes, arms, metric, shape) -> None:
-  finite = sorted(
-    (a for a in arms if math.isfinite(a.epsilon) and a.epsilon > 0),
-    key=lambda a: a.epsilon,
-  )
-  infinite = [a for a in arms if math.isinf(a.epsilon)]
-  epsilons = [a.epsilon for a in finite] or [1.0]
-  low, high = min(epsilons) / 1.35, max(epsilons) * 1.35
+  finite = [a.epsilon for a in arms if 0 < a.epsilon < math.inf]
+  low, high = min(finite, default=0.5) / 1.35, max(finite, default=2.0) * 1.35
   end = high * (high / low) ** 0.16
   axes.set_xscale('log')
   axes.set_xlim(low, end * (high / low) ** 0.09)
-  means = [a.final(metric).mean for a in finite]
-  axes.plot(epsilons[: len(means)], means, color=drawing.color(0), zorder=2)
-  for arm in finite:
-    _point(axes, arm, metric, arm.epsilon, filled=True)
-    _label(axes, arm, metric, arm.epsilon, shape)
-  for arm in infinite:
-    _point(axes, arm, metric, end, filled=False)
-    _label(axes, arm, metric, end, shape)
+  lines = _lines(arms)
+  for i, (label, members) in enumerate(lines.items()):
+    _draw_line(axes, members, metric, shape, index=i, end=end, label=label)
   ticks = drawing.epsilon_ticks(low, high) if finite else []
   if shape is drawing.Shape.NARROW:
     ticks = ticks[:: 2 if len(ticks) > 5 else 1]
   axes.set_xticks([*ticks, end], [*(f'{t:g}' for t in ticks), '∞'])
   axes.minorticks_off()
+  infinite = [a for a in arms if math.isinf(a.epsilon)]
   if infinite and finite:
     _break(axes, (high * end) ** 0.5)
     axes.axhline(
@@ -127,27 +150,43 @@ def _draw_one_frontier(axes, arms, metric, shape) -> None:
       linestyle=':',
       zorder=1,
     )
+  if len(lines) > 1:
+    axes.legend(loc='lower right', fontsize=8)
 
 
-def _point(axes, arm, metric, x, *, filled: bool) -> None:
-  found = arm.final(metric)
-  shade = drawing.color(0) if filled else drawing.color(1)
-  seeds = arm.by_seed(metric)
-  _seeds(axes, [x] * len(seeds), seeds, 0 if filled else 1, right=-6)
-  width = 0.0 if math.isnan(found.half_width) else found.half_width
-  axes.errorbar(
-    [x],
-    [found.mean],
-    yerr=[width],
-    color=shade,
-    marker='o' if filled else 's',
-    markersize=6.5,
-    markerfacecolor=shade if filled else drawing.PAPER,
-    markeredgewidth=1.5,
-    capsize=3.5,
-    elinewidth=1.5,
-    zorder=3,
+def _draw_line(axes, arms, metric, shape, *, index, end, label) -> None:
+  """Draws the arms that differ in privacy alone; infinity at the end."""
+  look = drawing.look(index)
+  private = [a for a in arms if 0 < a.epsilon < math.inf]
+  axes.plot(
+    [a.epsilon for a in private],
+    [a.final(metric).mean for a in private],
+    label=label,
+    zorder=2,
+    **look,
   )
+  for arm in arms:
+    if arm.epsilon == 0:
+      continue  # Nothing was released; a logarithmic axis has no place for it.
+    is_private = math.isfinite(arm.epsilon)
+    x = arm.epsilon if is_private else end
+    seeds = arm.by_seed(metric)
+    found = arm.final(metric)
+    _seeds(axes, [x] * len(seeds), seeds, index, right=-6)
+    axes.errorbar(
+      [x],
+      [found.mean],
+      yerr=[0.0 if math.isnan(found.half_width) else found.half_width],
+      color=look['color'],
+      marker=look['marker'],
+      markersize=6.5,
+      markerfacecolor=look['color'] if is_private else drawing.PAPER,
+      markeredgewidth=1.5,
+      capsize=3.5,
+      elinewidth=1.5,
+      zorder=3,
+    )
+    _label(axes, arm, found.mean, x, shape, above=index % 2 == 1)
 
 
 def _seeds(axes, places, values, index, *, right=0.0, up=0.0) -> None:
@@ -167,23 +206,23 @@ def _seeds(axes, places, values, index, *, right=0.0, up=0.0) -> None:
   )
 
 
-def _label(axes, arm, metric, x, shape) -> None:
-  """Names a point by its values alone; the leaves are in the title below."""
-  text = drawing.wrapped(arm.brief, shape)
-  if not text:
-    return
+def _label(axes, arm, y, x, shape, *, above) -> None:
+  """Names a point by its privacy leaves alone; its line is in the legend."""
+  known = {k: arm.changes[k] for k in _priced([arm])}
+  named = [v for k, v in known.items() if v is not None and k != _MECHANISM]
+  named = named or [known[k] for k in known if k == _MECHANISM]
   axes.annotate(
-    text,
-    (x, arm.final(metric).mean),
-    xytext=(7, -5),
+    drawing.wrapped(', '.join(map(comparison.value, named)), shape),
+    (x, y),
+    xytext=(7, 5 if above else -5),
     textcoords='offset points',
     fontsize=8 if shape is drawing.Shape.WIDE else 7.5,
-    va='top',
+    va='bottom' if above else 'top',
     color=drawing.INK,
   )
 
 
-def _set_limits(axes, arms, metric, values, shape) -> None:
+def _set_limits(axes, arms, metric, values) -> None:
   ends = list(values)
   for arm in arms:
     found = arm.final(metric)
@@ -196,17 +235,6 @@ def _set_limits(axes, arms, metric, values, shape) -> None:
     axes.set_ylim(max(0.0, low - 2 * pad), min(1.0, high + pad))
   else:
     axes.set_ylim(low - 2 * pad, high + pad)
-  leaves = list(arms[0].changes)
-  if leaves:
-    names = ', '.join(map(comparison.short, leaves))
-    axes.text(
-      0.0,
-      1.02,
-      drawing.wrapped(f'labels: {names}', shape, factor=3),
-      transform=axes.transAxes,
-      fontsize=8,
-      color=drawing.MUTED,
-    )
 
 
 def _break(axes, x) -> None:
@@ -274,7 +302,7 @@ def _draw_by_leaf(arms, metric, leaf, panels, shape) -> None:
       yerr=[0.0 if math.isnan(f.half_width) else f.half_width for f in finals],
       capsize=3.5,
       elinewidth=1.3,
-      label=label,
+      label=drawing.wrapped(label, shape, factor=2),
       **drawing.look(i),
     )
     for x, arm in zip(xs, members, strict=True):
@@ -283,7 +311,12 @@ def _draw_by_leaf(arms, metric, leaf, panels, shape) -> None:
   _ticks_with_epsilon(axes, arms, leaf, positions, shape)
   axes.set_ylabel(tables.metric_name(metric))
   if several:
-    axes.legend(loc='lower left', bbox_to_anchor=(-0.02, 1.0), ncols=2)
+    axes.legend(
+      loc='lower left',
+      bbox_to_anchor=(-0.02, 1.0),
+      ncols=2 if shape is drawing.Shape.WIDE else 1,
+      fontsize=8 if shape is drawing.Shape.WIDE else 7,
+    )
 
 
 def _ticks_with_epsilon(axes, arms, leaf, positions, shape) -> None:
@@ -320,10 +353,19 @@ def _paired(pairs: Arms, other: comparison.Arm, metric: str) -> drawing.Figure:
     caption=f'{tables.metric_name(metric).capitalize()} less that of '
     f'{other.label} (ε = {shown}) with the same seed. Bars are '
     f'{comparison.LEVEL:.0%} t intervals of the mean over pairs, each by '
-    'itself; dots are single pairs.',
+    'itself; dots are single pairs. ε: '
+    + '; '.join(about.label for about in promises(pairs))
+    + '.',
     draw=functools.partial(_draw_paired, pairs, other, metric),
     height=max(2.2, 0.9 + 0.45 * len(pairs)),
+    narrow_height=max(2.2, 0.9 + _label_height(pairs) * len(pairs)),
   )
+
+
+def _label_height(arms: Arms) -> float:
+  """Returns the inches that the longest label takes on a phone."""
+  labels = [drawing.wrapped(arm.label, drawing.Shape.NARROW) for arm in arms]
+  return 0.2 + 0.15 * (1 + max(label.count('\n') + 1 for label in labels))
 
 
 def _draw_paired(pairs, other, metric, panels, shape) -> None:
@@ -355,32 +397,36 @@ def _draw_paired(pairs, other, metric, panels, shape) -> None:
 
 
 def _curves(arms: Arms, metric: str) -> drawing.Figure:
-  shown = _shown_curves(arms)
-  left_out = len(arms) - len(shown)
+  wide, narrow = _MOST_CURVES.values()
+  some = (
+    f' Of {len(arms)} arms, {wide} are shown ({narrow} on a narrow screen).'
+    if len(arms) > wide
+    else ''
+  )
   return drawing.Figure(
     name='curves',
     title=f'{tables.metric_name(metric).capitalize()} by round',
     caption='Mean over seeds; bands are the range of the runs. Each label has '
     'the ε after the last round, '
     + '; '.join(about.label for about in promises(arms))
-    + '.'
-    + (f' {left_out} of {len(arms)} arms are left out.' if left_out else ''),
-    draw=functools.partial(_draw_curves, shown, metric),
+    + f'.{some}',
+    draw=functools.partial(_draw_curves, arms, metric),
     height=4.0,
   )
 
 
-def _shown_curves(arms: Arms) -> list[comparison.Arm]:
+def _spread(arms: Arms, most: int) -> list[comparison.Arm]:
   """Returns at most so many arms, spread evenly over all."""
-  if len(arms) <= _MOST_CURVES:
+  if len(arms) <= most:
     return list(arms)
-  step = (len(arms) - 1) / (_MOST_CURVES - 1)
-  return [arms[round(i * step)] for i in range(_MOST_CURVES)]
+  step = (len(arms) - 1) / (most - 1)
+  return [arms[round(i * step)] for i in range(most)]
 
 
 def _draw_curves(arms, metric, panels, shape) -> None:
   (axes,) = panels
   ends = []
+  arms = _spread(arms, _MOST_CURVES[shape] if len(arms) > 12 else 12)
   for i, arm in enumerate(arms):
     curve = comparison.mean_curve(arm, metric)
     if curve.empty:

@@ -90,7 +90,18 @@ class Handle(Protocol):
     """Returns the memory that it takes on this machine."""
 
 
-Launcher = Callable[[Job], Handle]
+class Launcher(Protocol):
+  """Starts jobs somewhere."""
+
+  def __call__(self, job: Job) -> Handle:
+    """Starts a job.
+
+    Raises:
+      OSError: If its command cannot be started.
+    """
+
+  def has_room(self, running: Mapping[str, Handle]) -> bool:
+    """Returns whether one more job fits beside those that are running."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +135,13 @@ class Local:
         preexec_fn=functools.partial(_end_with, os.getpid()),
       )
     return LocalHandle(process)
+
+  def has_room(self, running: Mapping[str, Handle]) -> bool:
+    """Returns whether memory is left for one more; the first always fits."""
+    if not running:
+      return True
+    largest = max(handle.resident_bytes() for handle in running.values())
+    return psutil.virtual_memory().available > max(LEAST_BYTES, largest)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -281,17 +299,18 @@ def run(
   with _stop_requests() as requests:
     passed_on = 0
     while running or (waiting and not requests):
+      started = False
       if requests:
         for _ in range(len(requests) - passed_on):
           for handle in running.values():
             handle.interrupt()
         passed_on = len(requests)
-      elif waiting and len(running) < processes and _has_room(running):
-        job = waiting.pop(0)
-        _start(job, launch, running, progress)
+      elif waiting and len(running) < processes and launch.has_room(running):
+        _start(waiting.pop(0), launch, running, progress)
+        started = True
       _collect(running, progress)
       view(progress)
-      if not (waiting and len(running) < processes) or requests:
+      if not started:
         time.sleep(_PAUSE_SECONDS)
   view(progress)
   return progress
@@ -306,17 +325,6 @@ def _start(
   except OSError as e:
     progress.states[job.name] = State.FAILED
     progress.statuses[job.name] = e.errno or 1
-
-
-def _has_room(running: Mapping[str, Handle]) -> bool:
-  """Returns whether one more job fits into memory; the first always does."""
-  if not running:
-    return True
-  largest = max(handle.resident_bytes() for handle in running.values())
-  room = psutil.virtual_memory().available > max(LEAST_BYTES, largest)
-  if not room:
-    time.sleep(_PAUSE_SECONDS)
-  return room
 
 
 def _collect(running: dict[str, Handle], progress: Progress) -> None:
