@@ -137,12 +137,14 @@ def build(
   """
   import tensorflow as tf  # Late: `check` must not pay for it.
 
+  from tff_pipeline.data import defects
   from tff_pipeline.data import locations
   from tff_pipeline.models import objectives
   from tff_pipeline.models import preprocessing
 
   prepare(task, data_dir=data_dir)
   loaded = _source(task).load(task, data_dir=locations.data_dir(data_dir))
+  defects.check(loaded, name=task.name)
   if loaded.is_stand_in:
     _log.warning('The data of %s is a %s.', task.name, STAND_IN)
   train, client_test = _clients(loaded, task=task, seed=seed)

@@ -56,8 +56,8 @@ class Checkpoints:
     path = self._folder / f'{_PREFIX}{round_num}'
     with disk.os_errors(path):
       asyncio.run(self._manager.save(state, round_num))
-    for part in (*path.rglob('*'), path, self._folder):
-      run_directory.sync(part)
+    run_directory.sync_tree(path)
+    run_directory.sync(self._folder)
 
   def restore(self, structure: Any) -> tuple[Any, int]:
     """Returns the newest readable state and its round.

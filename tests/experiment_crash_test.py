@@ -1,0 +1,144 @@
+"""Kills at every boundary of every write, and what a second start makes of it.
+
+A kill may cost the work since the last checkpoint, and nothing else: not a row,
+not a bit of the weights, not an entry of the ledger.
+"""
+
+import json
+import random
+
+import pytest
+
+from tests import disk_images
+from tests import small_runs
+from tff_pipeline import experiment
+from tff_pipeline.experiment import session
+from tff_pipeline.outputs import tables
+from tff_pipeline.privacy import ledger as ledgers
+from tff_pipeline.privacy import noise_key as noise_keys
+
+_ROUNDS = 14  # Seven checkpoints, so that old ones are deleted.
+_WANTED = small_runs.build(
+  rounds=_ROUNDS, privacy=small_runs.privacy(noise_seed=None)
+)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def cached_parts():
+  with small_runs.cached_parts(), pytest.MonkeyPatch.context() as patch:
+    # A kill before the key is on disk draws another; here it is the same.
+    patch.setattr(noise_keys, 'draw', lambda: small_runs.KEYS[0])
+    yield
+
+
+class _Watched:
+  """A run, with the rounds that began to train, and their cohorts."""
+
+  def __init__(self, folder, camera=None):
+    self.cohorts = {}
+    train = session._train
+
+    def noted(engine, state, round_num, clients):
+      assert round_num not in self.cohorts
+      self.cohorts[round_num] = clients.tolist()
+      if camera is not None:
+        camera.note = round_num
+      return train(engine, state, round_num, clients)
+
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(session, '_train', noted)
+      self.summary = experiment.run(_WANTED, folder)
+
+
+@pytest.fixture(scope='module')
+def filmed(tmp_path_factory):
+  """An uninterrupted run, its cohorts, and the images taken of it."""
+  folder = tmp_path_factory.mktemp('runs') / 'whole'
+  with disk_images.taken_of(folder) as camera:
+    camera.note = 0
+    run = _Watched(folder, camera)
+  return folder, run.cohorts, camera.images
+
+
+def _assert_nothing_is_half_written(folder, begun):
+  """Asserts what must hold at every moment, whoever looks."""
+  for name in ('config.json', 'privacy.json', 'summary.json'):
+    if (folder / name).exists():
+      json.loads((folder / name).read_text())
+  key = folder / 'noise_key'
+  if key.exists():
+    assert noise_keys.from_text(key.read_text()) == small_runs.KEYS[0]
+    assert key.stat().st_mode & 0o777 == 0o600
+  ledger = folder / 'ledger'
+  started = ledgers.Ledger.read(ledger).last_round if ledger.exists() else 0
+  assert started >= begun
+  assert started >= tables.recorded_rounds(folder)
+  if (folder / 'privacy.json').exists():
+    statement = json.loads((folder / 'privacy.json').read_text())
+    assert statement['rounds'] >= begun
+
+
+def _assert_resumes(image, folder, whole):
+  """Asserts that a kill at this moment costs nothing but time."""
+  whole_folder, cohorts, _ = whole
+  image.write(folder)
+  _assert_nothing_is_half_written(folder, image.note)
+  ledger = folder / 'ledger'
+  before = ledgers.Ledger.read(ledger).entries if ledger.exists() else ()
+  run = _Watched(folder)
+  assert run.summary['status'] == experiment.FINISHED
+  small_runs.assert_same(folder, whole_folder, _WANTED)
+  assert {r: cohorts[r] for r in run.cohorts} == run.cohorts
+  entries = ledgers.Ledger.read(ledger).entries
+  assert entries[: len(before)] == before
+  assert [e.round for e in entries[len(before) :]] == list(run.cohorts)
+  assert not list(folder.rglob('*.partial'))
+  assert not list(folder.rglob('*_temp*'))
+
+
+def _assert_all_resume(images, folder, whole):
+  for image in images:
+    try:
+      _assert_resumes(image, folder, whole)
+    except BaseException:
+      print(f'killed {image.moment} in round {image.note}')
+      raise
+
+
+def test_one_run_has_more_than_two_hundred_moments_to_die(filmed):
+  _, cohorts, images = filmed
+  assert list(cohorts) == list(range(1, _ROUNDS + 1))
+  assert len(images) + len(list(disk_images.torn(images))) >= 200
+  assert images[0].files == {}
+  seen = ' '.join(name for image in images for name in image.files)
+  for name in ('config.json.partial', 'noise_key.partial', '_temp', 'ledger'):
+    assert name in seen
+
+
+def test_kill_at_some_boundaries_of_writes(filmed, tmp_path):
+  images = filmed[2]
+  chosen = random.Random(9).sample(images, 5)
+  chosen += random.Random(9).sample(list(disk_images.torn(images)), 3)
+  _assert_all_resume(chosen, tmp_path / 'run', filmed)
+
+
+@pytest.mark.slow
+def test_kill_at_every_boundary_of_every_write(filmed, tmp_path):
+  images = filmed[2]
+  _assert_all_resume(
+    [*images, *disk_images.torn(images)], tmp_path / 'run', filmed
+  )
+
+
+@pytest.mark.slow
+def test_kill_of_a_run_that_resumes_from_a_kill(filmed, tmp_path):
+  for image in random.Random(3).sample(filmed[2], 3):
+    folder = tmp_path / 'first'
+    image.write(folder)
+    with disk_images.taken_of(folder) as camera:
+      camera.note = image.note
+      _Watched(folder, camera)
+    again = [*camera.images, *disk_images.torn(camera.images)]
+    _assert_all_resume(
+      random.Random(4).sample(again, 12), tmp_path / 'second', filmed
+    )
