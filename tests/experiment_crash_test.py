@@ -115,6 +115,24 @@ def test_one_run_has_more_than_two_hundred_moments_to_die(filmed):
     assert name in seen
 
 
+def test_noise_key_is_for_the_owner_alone_wherever_it_is(filmed):
+  folder = filmed[0]
+  key = small_runs.KEYS[0]
+  forms = [
+    noise_keys.to_text(key).encode(),
+    bytes.fromhex(noise_keys.to_text(key)),
+    *(str(part).encode() for part in key),
+  ]
+  holders = {
+    path.relative_to(folder).parts[0]
+    for path in folder.rglob('*')
+    if path.is_file() and any(form in path.read_bytes() for form in forms)
+  }
+  assert holders == {'noise_key', 'checkpoints'}
+  for name in holders:
+    assert (folder / name).stat().st_mode & 0o077 == 0
+
+
 def test_kill_at_some_boundaries_of_writes(filmed, tmp_path):
   images = filmed[2]
   chosen = random.Random(9).sample(images, 5)

@@ -32,11 +32,13 @@ class Checkpoints:
 
     Args:
       folder: Where the checkpoints are; created when it is missing. No other
-        process uses it.
+        process uses it. For the owner alone: a state holds the noise key.
       warn: Told about every checkpoint that cannot be read.
     """
     self._folder = folder
     self._warn = warn
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
     self._manager = tff.program.FileProgramStateManager(
       os.fspath(folder), prefix=_PREFIX, keep_total=_KEEP, keep_first=False
     )
