@@ -5,7 +5,11 @@ not a bit of the weights, not an entry of the ledger.
 """
 
 import json
+import os
+import pathlib
 import random
+import subprocess
+import sys
 
 import pytest
 
@@ -160,3 +164,71 @@ def test_kill_of_a_run_that_resumes_from_a_kill(filmed, tmp_path):
     _assert_all_resume(
       random.Random(4).sample(again, 12), tmp_path / 'second', filmed
     )
+
+
+_KILL_LOOP = """
+import os, pathlib, random, signal, sys, time
+from tests import small_runs
+from tff_pipeline import evaluation, experiment
+from tff_pipeline.algorithms import fed_avg
+from tff_pipeline.engines import engine, in_process
+from tff_pipeline.outputs import saved_model, tables
+from tff_pipeline.privacy import mechanisms
+
+# No operation has run: TensorFlow has no threads that a fork would lose.
+folder, kills = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+moments = random.Random(int(sys.argv[3]))
+run, done = 0, 0
+while done < kills or run < 1:
+  child = os.fork()
+  if not child:
+    experiment.run(small_runs.build(checkpoint_every=1), folder / str(run))
+    os._exit(0)
+  ledger = folder / str(run) / 'ledger'
+  old = ledger.stat().st_size if ledger.exists() else 0
+  busy = moments.random() < 0.8  # Else it dies while it builds and claims.
+  until = time.monotonic() + (60.0 if busy else moments.uniform(0.5, 3.0))
+  while time.monotonic() < until and not os.waitpid(child, os.WNOHANG)[0]:
+    if busy and ledger.exists() and ledger.stat().st_size > old:
+      time.sleep(moments.expovariate(4.0))
+      break
+    time.sleep(0.01)
+  try:
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    done += 1
+  except (ProcessLookupError, ChildProcessError):
+    pass
+  if (folder / str(run) / 'summary.json').exists():
+    run += 1
+if run == 0 or not (folder / str(run) / 'summary.json').exists():
+  if not os.fork():
+    experiment.run(small_runs.build(checkpoint_every=1), folder / str(run))
+    os._exit(0)
+  os.wait()
+print(done, 'kills', run + 1, 'runs')
+"""
+
+
+@pytest.mark.slow
+def test_real_kills_at_random_moments(tmp_path):
+  """Twenty-five of them; real ones of processes, unlike the images."""
+  wanted = small_runs.build(checkpoint_every=1)
+  whole = tmp_path / 'whole'
+  experiment.run(wanted, whole)
+  done = subprocess.run(
+    [sys.executable, '-c', _KILL_LOOP, tmp_path, '25', '1'],
+    cwd=pathlib.Path(__file__).parents[1],
+    env=os.environ | {'TF_CPP_MIN_LOG_LEVEL': '3'},
+    capture_output=True,
+    text=True,
+    timeout=900,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  finished = list(tmp_path.glob('*/summary.json'))
+  assert len(finished) > 1
+  for summary in finished:
+    small_runs.assert_same(summary.parent, whole, wanted)
+    ledger = ledgers.Ledger.read(summary.parent / 'ledger')
+    assert ledger.last_round == small_runs.ROUNDS
