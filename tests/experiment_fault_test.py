@@ -113,11 +113,11 @@ def test_clock_that_runs_backwards_changes_nothing(
 
 
 def test_results_of_an_earlier_end_go_when_more_is_released(whole, tmp_path):
-  limit = float(small_runs.rows(whole)[2]['epsilon_rdp'])
+  limit = float(small_runs.rows(whole)[3]['epsilon']) * (1 + 1e-9)
   experiment.run(small_runs.build(), tmp_path, max_epsilon=limit)
   assert (tmp_path / 'privacy.json').exists()
   stopped = len(small_runs.rows(tmp_path))
-  assert 3 <= stopped < small_runs.ROUNDS
+  assert stopped == 4
   small_runs.crashed(small_runs.build(), tmp_path, in_round=stopped + 1)
   # They would tell the price of fewer rounds than were released.
   assert not (tmp_path / 'privacy.json').exists()

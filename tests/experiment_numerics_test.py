@@ -67,7 +67,8 @@ def _fixed_size_privacy():
 
 def test_weights_that_overflow_end_the_run_with_round_and_reason(tmp_path):
   wanted = small_runs.build(
-    server=config.Server(learning_rate=1e38, momentum=0.9)
+    server=config.Server(learning_rate=1e38, momentum=0.9),
+    privacy=small_runs.privacy(noise_multiplier=50.0, clip_norm=50.0),
   )
   for attempt in (1, 2):
     with pytest.raises(

@@ -199,7 +199,7 @@ def ledger_bytes(tmp_path_factory):
   return path.read_bytes()
 
 
-@_many(3000)
+@_many(1000)
 @hypothesis.given(st.data())
 def test_damaged_ledger_is_refused_or_not_cheaper(
   ledger_bytes, tmp_path_factory, data

@@ -36,7 +36,7 @@ def _data(*, clients=True, test=None, **changes):
     y=np.zeros((1, *_pooled(train).y.shape[1:]), _pooled(train).y.dtype),
   )
   return data_set.DataSet(
-    train=train, test=test or like, num_classes=4, **changes
+    train=train, test=like if test is None else test, num_classes=4, **changes
   )
 
 
