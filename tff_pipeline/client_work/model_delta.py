@@ -47,7 +47,7 @@ def build(
   weights_type = tff.types.tensorflow_to_type(_weights_spec(model))
   counts = (*gradient.counts, *release.counts)
 
-  @tf.function
+  @tf.function(autograph=False)
   def client_update(weights, element):
     start = (tuple(weights.trainable), weights.non_trainable)
     trained, metrics = training_loop.train(
