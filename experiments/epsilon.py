@@ -25,6 +25,7 @@ from experiments import cli
 from tff_pipeline import config
 from tff_pipeline import config_flags
 from tff_pipeline import validate
+from tff_pipeline.outputs import run_directory
 
 if TYPE_CHECKING:
   from tff_pipeline.privacy import accounting
@@ -118,6 +119,7 @@ def print_price(
 def check_run(run_dir: pathlib.Path) -> int:
   """Derives the statement of a run again; returns 0 if privacy.json agrees."""
   saved = _read_json(run_dir / 'config.json')
+  run_directory.check_record(saved, run_dir / 'config.json')
   claimed = _read_json(run_dir / 'privacy.json')
   experiment, solved = _priced_config(run_dir, saved)
 

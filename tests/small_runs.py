@@ -152,7 +152,8 @@ def weights(folder: pathlib.Path) -> list[np.ndarray]:
 
 def state(folder: pathlib.Path, wanted: config.Experiment) -> list[Any]:
   """Returns round and flat server state of the newest checkpoint."""
-  key = noise_keys.from_seed(wanted.privacy.noise_seed)
+  seed = wanted.privacy.noise_seed
+  key = KEYS[0] if seed is None else noise_keys.from_seed(seed)
   with building.build(wanted, noise_key=key).engine as engine:
     structure = engine.initialize()
   found, round_num = checkpoints.Checkpoints(

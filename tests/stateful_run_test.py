@@ -2,6 +2,7 @@
 
 import collections
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests import disk_images
 from tests import small_runs
 from tests import stateful_processes
 from tff_pipeline import experiment
@@ -184,3 +186,39 @@ def test_killed_between_states_and_server_rolls_both_back(whole, tmp_path):
   _assert_same_states(tmp_path, whole)
   summary = json.loads((tmp_path / 'summary.json').read_text())
   assert summary['status'] == 'finished'
+
+
+def _assert_kill_costs_nothing(image, folder, whole):
+  image.write(folder)
+  experiment.run(small_runs.build(), folder)
+  small_runs.assert_same(folder, whole, small_runs.build())
+  _assert_same_states(folder, whole)
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('runs') / 'filmed'
+  with disk_images.taken_of(folder) as camera:
+    experiment.run(small_runs.build(), folder)
+  return [*camera.images, *disk_images.torn(camera.images)]
+
+
+def test_kill_at_some_boundaries_rolls_states_back_with_the_weights(
+  whole, images, tmp_path
+):
+  about_states = [
+    image
+    for image in images
+    if any('client_states' in name for name in image.files)
+  ]
+  assert len(about_states) > 20
+  for image in random.Random(5).sample(about_states, 5):
+    _assert_kill_costs_nothing(image, tmp_path / 'run', whole)
+
+
+@pytest.mark.slow
+def test_kill_at_every_boundary_rolls_states_back_with_the_weights(
+  whole, images, tmp_path
+):
+  for image in images:
+    _assert_kill_costs_nothing(image, tmp_path / 'run', whole)

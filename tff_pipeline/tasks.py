@@ -171,10 +171,12 @@ def build(
   """
   import tensorflow as tf  # Late: `check` must not pay for it.
 
+  from tff_pipeline.data import defects
   from tff_pipeline.models import objectives
   from tff_pipeline.models import preprocessing
 
   loaded = load(task, data_dir=data_dir)
+  defects.check(loaded, name=task.name)
   if loaded.is_stand_in:
     _log.warning('The data of %s is a %s.', task.name, STAND_IN)
   train, client_test = clients(loaded, task=task, seed=seed)

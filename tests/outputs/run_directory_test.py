@@ -112,6 +112,7 @@ def test_claim_writes_the_record_and_another_process_finds_it(tmp_path):
   claimed = _claim(path)
   with run_directory.RunDirectory(path) as directory:
     assert directory.record == claimed.record
+    assert directory.record.pop('checksum')
     assert directory.record == {'format': run_directory.FORMAT, **_RECORD}
 
 
@@ -150,9 +151,13 @@ def test_newer_format_is_refused(tmp_path):
   assert f'format {run_directory.FORMAT + 1}' in _refusal(tmp_path)
 
 
-@pytest.mark.parametrize('text', ['', '{"format', '[]', '{}', 'null', '"a"'])
+@pytest.mark.parametrize(
+  'text',
+  [b'', b'{"format', b'[]', b'{}', b'null', b'"a"', b'\xff', b'[' * 100_000],
+  ids=lambda text: repr(text[:9]),
+)
 def test_unreadable_record_is_refused(tmp_path, text):
-  (tmp_path / 'config.json').write_text(text)
+  (tmp_path / 'config.json').write_bytes(text)
   assert 'unreadable config.json' in _refusal(tmp_path)
 
 

@@ -101,6 +101,7 @@ def test_a_torn_last_line_never_started(path):
     ('{"round": 2', 'line 2 is not'),
     ('', 'line 2 is not'),
     ('[2, 1, "abc"]', 'line 2 is not'),
+    ('[' * 100_000, 'line 2 is not'),
     ('{"round": 2, "attempt": 1}', 'line 2 is not'),
     ('{"round": "2", "attempt": 1, "noise_key": "abc"}', 'line 2 is not'),
     ('{"round": true, "attempt": 2, "noise_key": "abc"}', 'line 2 is not'),

@@ -60,12 +60,17 @@ def _record_from_dict(
   fields = {f.name: f for f in dataclasses.fields(record_type)}
   if not isinstance(values, Mapping):
     raise validate.error(
-      prefix.rstrip('.'), expected='a group of leaves', found=values
+      prefix.rstrip('.') or 'config',
+      expected='a group of leaves',
+      found=values,
     )
   for name in values:
     if name not in fields:
+      plain = isinstance(name, str) and name.isprintable()
       raise validate.error(
-        prefix + name, expected='a leaf of the config', found='an unknown one'
+        prefix + (name if plain else repr(name)),
+        expected='a leaf of the config',
+        found='an unknown one',
       )
   arguments = dict(values)
   for name, field in fields.items():

@@ -36,7 +36,7 @@ def planned(
         remedy='Restore the file, or start a new run elsewhere',
       ) from None
     return noise_keys.draw()
-  except ValueError as e:
+  except (OSError, ValueError) as e:
     raise validate.error(
       'output_dir', expected=f'a noise key in {path}', found=str(e)
     ) from e

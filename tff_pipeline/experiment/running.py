@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 import logging
 import os
+import pathlib
 from typing import Any
 
 from tff_pipeline import config
@@ -16,6 +17,7 @@ from tff_pipeline.experiment import session
 from tff_pipeline.experiment import stopping
 from tff_pipeline.outputs import run_directory
 from tff_pipeline.privacy import guarantees
+from tff_pipeline.privacy import ledger as ledgers
 from tff_pipeline.privacy import statement as statements
 
 _log = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ def run(
     directory.check_same(config.to_dict(experiment))
     finished = _finished_summary(directory)
     if finished is not None:
+      _check_summary(finished, experiment, directory)
       _log.info('%s is finished already; nothing was changed.', output_dir)
       return finished
     solved, solution = limits.solve(experiment, directory.record)
@@ -84,8 +87,48 @@ def _finished_summary(
   path = directory.path / session.SUMMARY
   if directory.record is None or not path.exists():
     return None
-  summary = run_directory.read_json(path)
-  return summary if summary['status'] == session.FINISHED else None
+  try:
+    summary = run_directory.read_json(path)
+  except (OSError, ValueError) as e:
+    raise _damaged_summary(path, found=repr(e)) from e
+  return summary if summary.get('status') == session.FINISHED else None
+
+
+def _check_summary(
+  summary: Mapping[str, Any],
+  experiment: config.Experiment,
+  directory: run_directory.RunDirectory,
+) -> None:
+  """Refuses a summary that claims what config and ledger do not give."""
+  record = directory.record
+  solved, solution = limits.solve(experiment, record)
+  started = ledgers.Ledger.read(directory.path / session.LEDGER)
+  derived = statements.build(
+    config.terms(solved),
+    released=started.release_counts(started.last_round),
+    replays=started.replays(),
+    solved=solution,
+    uncovered=record.get('uncovered', ()),
+  )
+  path = directory.path / session.SUMMARY
+  try:
+    wrong = statements.differences(summary['privacy'], derived)
+    if summary['rounds'] != derived['rounds']:
+      wrong.append(f'rounds: derived is {derived["rounds"]}')
+    describe(summary, directory.path)  # Does it have all that people read?
+  except (KeyError, TypeError, ValueError, AttributeError) as e:
+    raise _damaged_summary(path, found=repr(e)) from e
+  if wrong:
+    raise _damaged_summary(path, found=wrong[0])
+
+
+def _damaged_summary(path: pathlib.Path, *, found: str) -> validate.UsageError:
+  return validate.error(
+    'output_dir',
+    expected=f'a whole summary in {path} that follows from config and ledger',
+    found=found,
+    remedy='Delete the file, and run again: it is then written anew',
+  )
 
 
 def describe(
@@ -93,7 +136,7 @@ def describe(
 ) -> str:
   """Returns the summary for people."""
   privacy = summary['privacy']
-  test = ', '.join(f'{k} {v:.4f}' for k, v in summary['test'].items())
+  test = ', '.join(f'{k} {float(v):.4f}' for k, v in summary['test'].items())
   lines = {
     'held-out data': test,
     **({} if summary['data'] == 'real' else {'data': summary['data']}),

@@ -1,6 +1,7 @@
 """One process's stretch of a run, from the last checkpoint on."""
 
 from collections.abc import Mapping
+import itertools
 import logging
 import math
 import pathlib
@@ -29,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 SUMMARY = 'summary.json'
 _STATEMENT = 'privacy.json'
-_LEDGER = 'ledger'
+LEDGER = 'ledger'
 _ENCODING = 'encoding.json'
 FINISHED = 'finished'
 AT_MAX_EPSILON = 'stopped at max_epsilon'
@@ -60,7 +61,7 @@ class Session:
     self._prefix = 'extrapolated_' if parts.guarantee.extrapolated else ''
     private = noise.is_noised(experiment.privacy)
     self._key = noise_keys.fingerprint(key) if private else ledgers.NO_NOISE
-    self._ledger = ledgers.Ledger.open(folder / _LEDGER, noise_key=self._key)
+    self._ledger = ledgers.Ledger.open(folder / LEDGER, noise_key=self._key)
     self._store = client_store.for_channel(
       parts.channel, initial=parts.initial_client_state
     )
@@ -91,6 +92,8 @@ class Session:
       table = tables.Tables(self._folder, completed=completed)
       if completed:
         _log.info('Continuing after round %d.', completed)
+      if completed < last:
+        self._retract()
       bar = progress.Progress(first=completed + 1, last=last)
       initial = self._evaluate(building.weights(state))
 
@@ -160,6 +163,7 @@ class Session:
         found=f'{rows} rounds in it',
         remedy='Restore the file, or start a new run elsewhere',
       )
+    self._check_prices(completed)
     if (
       completed
       and noise_keys.is_keyed(self._experiment.algorithm.batches)
@@ -171,6 +175,36 @@ class Session:
         found=f'another one in {self._folder / noise.NAME}',
         remedy='Restore the file, or start a new run elsewhere',
       )
+
+  def _check_prices(self, completed: int) -> None:
+    """Refuses rows whose epsilon was lowered; the statement needs none."""
+    from tff_pipeline.outputs import tables
+
+    if not completed:
+      return
+    name = self._prefix + 'epsilon_rdp'
+    recorded = tables.recorded(self._folder, name)[:completed]
+    derived = self._price(completed, False)[name]
+    falls = any(
+      later < earlier * (1 - 1e-9)
+      for earlier, later in itertools.pairwise(recorded)
+    )
+    if falls or not np.isclose(recorded[-1], derived, rtol=1e-9, atol=0.0):
+      raise validate.error(
+        'output_dir',
+        expected=f'{name} in {tables.NAME} to grow to {derived}, as config and '
+        f'ledger give it for round {completed}',
+        found=recorded[-1] if not falls else 'a row where it falls',
+        remedy='Restore the file, or start a new run elsewhere',
+      )
+
+  def _retract(self) -> None:
+    """Removes the results of an earlier end: more is going to be released."""
+    from tff_pipeline.report import writing
+
+    for name in (SUMMARY, _STATEMENT, writing.PAGE):
+      (self._folder / name).unlink(missing_ok=True)
+    run_directory.sync(self._folder)
 
   def _price(self, round_num: int, evaluated: bool) -> dict[str, float]:
     released = self._ledger.release_counts(round_num)
@@ -257,4 +291,11 @@ def _train(
   from tff_pipeline.engines import measurements
 
   done = engine.round(state, round_num=round_num, clients=clients)
+  for weight in building.weights(done.state).trainable:
+    if not np.all(np.isfinite(weight)):
+      raise stopping.Failed(
+        f'the weights are not finite after round {round_num}: training '
+        'diverged. Rounds that were saved are safe, and the ledger has this '
+        'one; in a new directory, lower the learning rates or the noise.'
+      )
   return done.state, measurements.columns(done.metrics)

@@ -16,9 +16,10 @@ class Interrupted(Exception):
 
 
 class Failed(Exception):
-  """The machine failed the run, not the program; the message says what to do.
+  """The run cannot go on; the message says why, and what to do.
 
-  A full disk, for example, or a worker that was killed.
+  The machine failed it (a full disk, a worker that was killed), or training
+  diverged.
   """
 
 

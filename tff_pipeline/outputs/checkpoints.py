@@ -45,12 +45,14 @@ class Checkpoints:
 
     Args:
       folder: Where the checkpoints are; created when it is missing. No other
-        process uses it.
+        process uses it. For the owner alone: a state holds the noise key.
       warn: Told about every checkpoint that cannot be read.
       store: States of the clients, saved and restored with the server's.
     """
     self._folder = folder
     self._warn = warn
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
     self._manager = tff.program.FileProgramStateManager(
       os.fspath(folder), prefix=_PREFIX, keep_total=_KEEP, keep_first=False
     )
@@ -75,8 +77,8 @@ class Checkpoints:
       self._client_states.write(round_num)
     with disk.os_errors(path):
       asyncio.run(self._manager.save(state, round_num))
-    for part in (*path.rglob('*'), path, self._folder):
-      run_directory.sync(part)
+    run_directory.sync_tree(path)
+    run_directory.sync(self._folder)
     if self._client_states is not None:
       self._client_states.prune(self.rounds())
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 import contextlib
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -15,6 +16,7 @@ FORMAT = 1
 """Version of the layout; a newer one is refused."""
 
 _CONFIG = 'config.json'
+_CHECKSUM = 'checksum'
 _LOCK = 'lock'
 _PARTIAL = '.partial'
 
@@ -40,6 +42,12 @@ def sync(path: pathlib.Path) -> None:
     os.close(descriptor)
 
 
+def sync_tree(path: pathlib.Path) -> None:
+  """Makes a folder and all that is in it survive a power cut."""
+  for part in (*path.rglob('*'), path):
+    sync(part)
+
+
 def write_json(path: pathlib.Path, values: Mapping[str, Any]) -> None:
   """Writes strict JSON atomically; infinities become the strings of `str`."""
   text = json.dumps(_strict(values), indent=2, allow_nan=False)
@@ -47,8 +55,47 @@ def write_json(path: pathlib.Path, values: Mapping[str, Any]) -> None:
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-  """Returns what `write_json` wrote; infinities stay strings."""
-  return json.loads(path.read_text(encoding='utf-8'))
+  """Returns what `write_json` wrote; infinities stay strings.
+
+  Raises:
+    OSError: If it cannot be read.
+    ValueError: If it is not a JSON object.
+  """
+  try:
+    values = json.loads(path.read_text(encoding='utf-8'))
+  except RecursionError as e:
+    raise ValueError(f'{path} is nested too deeply') from e
+  if not isinstance(values, dict):
+    raise ValueError(f'{path} is not a JSON object')
+  return values
+
+
+def check_record(record: Mapping[str, Any], path: pathlib.Path) -> None:
+  """Refuses a `config.json` whose config or solution is not as written.
+
+  Against accidents: whoever changes it on purpose can also write the checksum.
+  A record of before there were checksums has none.
+
+  Raises:
+    UsageError: If it was changed.
+  """
+  config = record.get('config')
+  if not isinstance(config, dict) or (
+    record.get(_CHECKSUM, _checksum(record)) != _checksum(record)
+  ):
+    raise validate.error(
+      'output_dir',
+      expected=f'{path} as it was written',
+      found='another config in it, or none',
+      remedy='Restore the file, or start a new run elsewhere',
+    )
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+  """Returns a checksum of everything that a resumed run takes from it."""
+  taken = {k: record.get(k) for k in ('config', 'solved', 'uncovered')}
+  text = json.dumps(_strict(taken), sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _strict(value: Any) -> Any:
@@ -83,14 +130,12 @@ class RunDirectory:
     """Returns what `claim` wrote, or `None` if the directory is free."""
     self._check_writable()
     try:
-      text = (self.path / _CONFIG).read_text(encoding='utf-8')
+      record = read_json(self.path / _CONFIG)
+      found = record['format']
     except FileNotFoundError:
       self._check_free()
       return None
-    try:
-      record = json.loads(text)
-      found = record['format']
-    except (ValueError, KeyError, TypeError) as e:
+    except (OSError, ValueError, KeyError) as e:
       raise validate.error(
         'output_dir',
         expected='a directory of this program',
@@ -103,6 +148,7 @@ class RunDirectory:
         found=f'format {found} in {self.path}',
         remedy='Use the version that wrote it, or another directory',
       )
+    check_record(record, self.path / _CONFIG)
     return record
 
   def _check_writable(self) -> None:
@@ -154,15 +200,16 @@ class RunDirectory:
     if self.record is None:
       # Another process may have claimed it since the check.
       self._check_free()
-      write_json(self.path / _CONFIG, {'format': FORMAT, **record})
-      self.record = {'format': FORMAT, **record}
+      marked = {'format': FORMAT, **record, _CHECKSUM: _checksum(record)}
+      write_json(self.path / _CONFIG, marked)
+      self.record = marked
 
   def _lock(self) -> None:
     """Takes the operating system's lock, which a dead process does not keep."""
     if self._lock_file is not None:
       return
-    file = open(self.path / _LOCK, 'a')
     try:
+      file = open(self.path / _LOCK, 'a')
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as e:
       file.close()
@@ -170,6 +217,10 @@ class RunDirectory:
         'output_dir',
         expected='a directory that no other process is running in',
         found=f'{self.path}, which is locked',
+      ) from e
+    except OSError as e:
+      raise validate.error(
+        'output_dir', expected='a directory to write to', found=str(e)
       ) from e
     self._lock_file = file
 

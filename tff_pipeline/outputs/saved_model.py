@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_pipeline.outputs import disk
+from tff_pipeline.outputs import run_directory
 
 
 def write(
@@ -34,10 +35,16 @@ def write(
   ):
     variable.assign(value)
   partial = path.with_name(path.name + '.partial')
-  if partial.exists():
-    shutil.rmtree(partial)
+  replaced = path.with_name(path.name + '.replaced')
+  for left in (partial, replaced):
+    if left.exists():
+      shutil.rmtree(left)
   with disk.os_errors(path):
     tf.keras.models.save_model(model, os.fspath(partial), save_format='tf')
+  run_directory.sync_tree(partial)
   if path.exists():
-    shutil.rmtree(path)
+    path.rename(replaced)  # Not deleted in its place: nobody sees a half one.
   partial.rename(path)
+  run_directory.sync(path.parent)
+  if replaced.exists():
+    shutil.rmtree(replaced)

@@ -28,6 +28,21 @@ def recorded_rounds(folder: pathlib.Path) -> int:
   return len(_read(folder / NAME))
 
 
+def recorded(folder: pathlib.Path, column: str) -> list[float]:
+  """Returns the values of a column, round by round.
+
+  Raises:
+    UsageError: If there are rows without it, or damaged ones.
+  """
+  path = folder / NAME
+  rows = _read(path)
+  if rows and column not in rows[0]:
+    raise validate.error(
+      'output_dir', expected=f'a column {column} in {path}', found='none'
+    )
+  return [float(row[column]) for row in rows]
+
+
 class Tables:
   """Writes rows to `metrics.csv` and the same scalars to `tensorboard/`.
 
@@ -79,7 +94,12 @@ class Tables:
       self._columns = columns
       lines.insert(0, _line(columns))
     if columns != self._columns:
-      raise ValueError(f'Expected columns {self._columns}, found {columns}.')
+      raise validate.error(
+        'output_dir',
+        expected=f'{self._path} with the columns {", ".join(columns)}',
+        found=', '.join(self._columns),
+        remedy='Restore the file, or start a new run elsewhere',
+      )
     # One write: a reader sees whole rows, unless the machine dies in it.
     with open(self._path, 'ab', buffering=0) as file:
       file.write(''.join(lines).encode())
@@ -96,13 +116,18 @@ def _read(path: pathlib.Path) -> list[dict[str, str]]:
   """Returns the rows but for one that a crash cut short."""
   if not path.exists():
     return []
-  with open(path, encoding='utf-8', newline='') as file:
+  # A byte that is no text makes its row a damaged one.
+  with open(path, encoding='utf-8', errors='replace', newline='') as file:
     text = file.read()
   whole = text[: text.rfind('\n') + 1]
-  rows = list(csv.DictReader(io.StringIO(whole)))
+  try:
+    rows = list(csv.DictReader(io.StringIO(whole)))
+  except csv.Error as e:
+    raise validate.error(
+      'output_dir', expected=f'a table in {path}', found=str(e)
+    ) from e
   for number, row in enumerate(rows, start=1):
-    damaged = None in row or None in row.values()  # Longer or shorter.
-    if damaged or row.get(_KEY) != str(number):
+    if not _is_whole(row) or row.get(_KEY) != str(number):
       raise validate.error(
         'output_dir',
         expected=f'the row of round {number} in line {number + 1} of {path}',
@@ -110,6 +135,17 @@ def _read(path: pathlib.Path) -> list[dict[str, str]]:
         remedy='Restore the file, or start a new run elsewhere',
       )
   return rows
+
+
+def _is_whole(row: dict[str, str]) -> bool:
+  if None in row or None in row.values():  # Longer or shorter.
+    return False
+  try:
+    for value in row.values():
+      float(value)
+  except ValueError:
+    return False
+  return True
 
 
 def _line(values: Iterable[object]) -> str:

@@ -13,9 +13,13 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 from typing import BinaryIO
 
 from tff_pipeline import validate
+
+_NO_ENTRY = 'is not {"round": N, "attempt": N, "noise_key": TEXT}'
+_KEY_BEGUN = re.compile(rb'[\w:]*"?')
 
 NO_NOISE = 'none'
 """The noise key's fingerprint of a run without noise."""
@@ -74,6 +78,7 @@ class Ledger:
   def __init__(self, path: pathlib.Path, *, noise_key: str | None) -> None:
     self._path = path
     self._noise_key = noise_key
+    self._identity: tuple[int, ...] = ()
     self._entries: list[Entry] = []
     self._attempt_keys: dict[int, list[str]] = {}  # Rounds 1, 2, … in order.
     self._repeated: dict[int, int] = {}
@@ -104,6 +109,8 @@ class Ledger:
     mended = ledger._load(content)
     if mended != content:
       _mend(path, old=content, new=mended)
+    with path.open('rb') as file:
+      ledger._identity = _identity(file)
     return ledger
 
   @classmethod
@@ -145,6 +152,8 @@ class Ledger:
 
     Raises:
       UsageError: If earlier rounds are missing from the ledger.
+      OSError: If it cannot be written, or is not the file that was opened: a
+        new one in its place would lack what was released before.
     """
     if self._noise_key is None:
       raise ValueError(f'{self._path} was opened for reading')
@@ -156,9 +165,14 @@ class Ledger:
         f'{self._path}: cannot record a round that {wrong}. Restore the '
         'ledger, or start a new run.'
       )
-    with self._path.open('ab') as file:
+    with open(os.open(self._path, os.O_WRONLY | os.O_APPEND), 'ab') as file:
+      if _identity(file) != self._identity:
+        raise OSError(
+          f'{self._path} was replaced or written to by somebody else'
+        )
       file.write(_line(entry))
       _sync(file)
+      self._identity = _identity(file)
     self._add(entry)
     return attempt
 
@@ -202,26 +216,46 @@ class Ledger:
     """Adds all entries and returns the content as it should be.
 
     An unended last line counts if it is a whole entry, which can only make
-    epsilon larger.
+    epsilon larger. It is cut off if it is the beginning of the next entry, and
+    refused if it is anything else: the entry of a round that ran was damaged.
     """
     end = content.rfind(b'\n') + 1
     lines, tail = content[:end].split(b'\n')[:-1], content[end:]
-    if _mapping(tail) is not None:
+    cut_off = []
+    if tail and _mapping(tail) is None:
+      cut_off.append(tail)
+    elif tail:
       lines.append(tail)
     for number, line in enumerate(lines, start=1):
       entry = _entry(line)
-      wrong = (
-        'is not {"round": N, "attempt": N, "noise_key": TEXT}'
-        if entry is None
-        else self._misfit(entry)
-      )
+      wrong = _NO_ENTRY if entry is None else self._misfit(entry)
       if wrong:
-        raise validate.UsageError(
-          f'{self._path}: line {number} {wrong}. The ledger was changed or '
-          'damaged: restore it, or start a new run elsewhere.'
-        )
+        raise self._damaged(number, wrong)
       self._add(entry)
+    if not all(map(self._begins_entry, cut_off)):
+      raise self._damaged(len(lines) + 1, _NO_ENTRY)
     return b''.join(line + b'\n' for line in lines)
+
+  def _damaged(self, number: int, wrong: str) -> validate.UsageError:
+    return validate.UsageError(
+      f'{self._path}: line {number} {wrong}. The ledger was changed or '
+      'damaged: restore it, or start a new run elsewhere.'
+    )
+
+  def _begins_entry(self, tail: bytes) -> bool:
+    """Returns whether a crash while an entry was written can leave this.
+
+    A file system may have made room for more than was written: zeros.
+    """
+    written = tail.rstrip(b'\0')
+    for round_num in range(1, self.last_round + 2):
+      attempt = len(self._attempt_keys.get(round_num, ())) + 1
+      head = _line(Entry(round_num, attempt, ''))[: -len(b'"}\n')]
+      if head.startswith(written):
+        return True
+      if written.startswith(head):
+        return _KEY_BEGUN.fullmatch(written[len(head) :]) is not None
+    return False
 
   def _misfit(self, entry: Entry) -> str:
     """Returns why this entry cannot come next; empty if it can."""
@@ -253,7 +287,7 @@ def _line(entry: Entry) -> bytes:
 def _mapping(line: bytes) -> Mapping[str, object] | None:
   try:
     value = json.loads(line)
-  except ValueError:  # Not JSON, or not UTF-8.
+  except (ValueError, RecursionError):  # Not JSON, not UTF-8, or too deep.
     return None
   return value if isinstance(value, dict) else None
 
@@ -278,6 +312,12 @@ def _mend(path: pathlib.Path, *, old: bytes, new: bytes) -> None:
     file.seek(0, os.SEEK_END)
     file.write(new[len(old) :])
     _sync(file)
+
+
+def _identity(file: BinaryIO) -> tuple[int, ...]:
+  """Returns what changes when a file is replaced or grows."""
+  found = os.fstat(file.fileno())
+  return found.st_dev, found.st_ino, found.st_size
 
 
 def _sync(file: BinaryIO) -> None:

@@ -1,0 +1,237 @@
+"""Kills at every boundary of every write, and what a second start makes of it.
+
+A kill may cost the work since the last checkpoint, and nothing else: not a row,
+not a bit of the weights, not an entry of the ledger.
+"""
+
+import json
+import os
+import pathlib
+import random
+import subprocess
+import sys
+
+import pytest
+
+from tests import disk_images
+from tests import small_runs
+from tff_pipeline import experiment
+from tff_pipeline.experiment import session
+from tff_pipeline.outputs import tables
+from tff_pipeline.privacy import ledger as ledgers
+from tff_pipeline.privacy import noise_key as noise_keys
+
+_PARTS = 5  # Of the slow test: each takes some minutes.
+_ROUNDS = 14  # Seven checkpoints, so that old ones are deleted.
+_WANTED = small_runs.build(
+  rounds=_ROUNDS, privacy=small_runs.privacy(noise_seed=None)
+)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def cached_parts():
+  with small_runs.cached_parts(), pytest.MonkeyPatch.context() as patch:
+    # A kill before the key is on disk draws another; here it is the same.
+    patch.setattr(noise_keys, 'draw', lambda: small_runs.KEYS[0])
+    yield
+
+
+class _Watched:
+  """A run, with the rounds that began to train, and their cohorts."""
+
+  def __init__(self, folder, camera=None):
+    self.cohorts = {}
+    train = session._train
+
+    def noted(engine, state, round_num, clients):
+      assert round_num not in self.cohorts
+      self.cohorts[round_num] = clients.tolist()
+      if camera is not None:
+        camera.note = round_num
+      return train(engine, state, round_num, clients)
+
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(session, '_train', noted)
+      self.summary = experiment.run(_WANTED, folder)
+
+
+@pytest.fixture(scope='module')
+def filmed(tmp_path_factory):
+  """An uninterrupted run, its cohorts, and the images taken of it."""
+  folder = tmp_path_factory.mktemp('runs') / 'whole'
+  with disk_images.taken_of(folder) as camera:
+    camera.note = 0
+    run = _Watched(folder, camera)
+  return folder, run.cohorts, camera.images
+
+
+def _assert_nothing_is_half_written(folder, begun):
+  """Asserts what must hold at every moment, whoever looks."""
+  for name in ('config.json', 'privacy.json', 'summary.json'):
+    if (folder / name).exists():
+      json.loads((folder / name).read_text())
+  key = folder / 'noise_key'
+  if key.exists():
+    assert noise_keys.from_text(key.read_text()) == small_runs.KEYS[0]
+    assert key.stat().st_mode & 0o777 == 0o600
+  ledger = folder / 'ledger'
+  started = ledgers.Ledger.read(ledger).last_round if ledger.exists() else 0
+  assert started >= begun
+  assert started >= tables.recorded_rounds(folder)
+  if (folder / 'privacy.json').exists():
+    statement = json.loads((folder / 'privacy.json').read_text())
+    assert statement['rounds'] >= begun
+
+
+def _assert_resumes(image, folder, whole):
+  """Asserts that a kill at this moment costs nothing but time."""
+  whole_folder, cohorts, _ = whole
+  image.write(folder)
+  _assert_nothing_is_half_written(folder, image.note)
+  ledger = folder / 'ledger'
+  before = ledgers.Ledger.read(ledger).entries if ledger.exists() else ()
+  run = _Watched(folder)
+  assert run.summary['status'] == experiment.FINISHED
+  small_runs.assert_same(folder, whole_folder, _WANTED)
+  assert {r: cohorts[r] for r in run.cohorts} == run.cohorts
+  entries = ledgers.Ledger.read(ledger).entries
+  assert entries[: len(before)] == before
+  assert [e.round for e in entries[len(before) :]] == list(run.cohorts)
+  left = {path.name for path in folder.rglob('*.partial')}
+  if 'summary.json' in image.files:
+    left.discard('report.html.partial')  # A finished run changes nothing.
+  assert not left
+  assert not list(folder.rglob('*_temp*'))
+
+
+def _assert_all_resume(images, folder, whole):
+  for image in images:
+    try:
+      _assert_resumes(image, folder, whole)
+    except BaseException:
+      print(f'killed {image.moment} in round {image.note}')
+      raise
+
+
+def test_one_run_has_more_than_two_hundred_moments_to_die(filmed):
+  _, cohorts, images = filmed
+  assert list(cohorts) == list(range(1, _ROUNDS + 1))
+  assert len(images) + len(list(disk_images.torn(images))) >= 200
+  assert images[0].files == {}
+  seen = ' '.join(name for image in images for name in image.files)
+  for name in ('config.json.partial', 'noise_key.partial', '_temp', 'ledger'):
+    assert name in seen
+
+
+def test_noise_key_is_for_the_owner_alone_wherever_it_is(filmed):
+  folder = filmed[0]
+  key = small_runs.KEYS[0]
+  forms = [
+    noise_keys.to_text(key).encode(),
+    bytes.fromhex(noise_keys.to_text(key)),
+    *(str(part).encode() for part in key),
+  ]
+  holders = {
+    path.relative_to(folder).parts[0]
+    for path in folder.rglob('*')
+    if path.is_file() and any(form in path.read_bytes() for form in forms)
+  }
+  assert holders == {'noise_key', 'checkpoints'}
+  for name in holders:
+    assert (folder / name).stat().st_mode & 0o077 == 0
+
+
+def test_kill_at_some_boundaries_of_writes(filmed, tmp_path):
+  images = filmed[2]
+  chosen = random.Random(9).sample(images, 5)
+  chosen += random.Random(9).sample(list(disk_images.torn(images)), 3)
+  _assert_all_resume(chosen, tmp_path / 'run', filmed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('part', range(_PARTS))
+def test_kill_at_every_boundary_of_every_write(filmed, tmp_path, part):
+  images = [*filmed[2], *disk_images.torn(filmed[2])]
+  _assert_all_resume(images[part::_PARTS], tmp_path / 'run', filmed)
+
+
+@pytest.mark.slow
+def test_kill_of_a_run_that_resumes_from_a_kill(filmed, tmp_path):
+  for image in random.Random(3).sample(filmed[2], 3):
+    folder = tmp_path / 'first'
+    image.write(folder)
+    with disk_images.taken_of(folder) as camera:
+      camera.note = image.note
+      _Watched(folder, camera)
+    again = [*camera.images, *disk_images.torn(camera.images)]
+    _assert_all_resume(
+      random.Random(4).sample(again, 12), tmp_path / 'second', filmed
+    )
+
+
+_KILL_LOOP = """
+import os, pathlib, random, signal, sys, time
+from tests import small_runs
+from tff_pipeline import evaluation, experiment
+from tff_pipeline.algorithms import fed_avg
+from tff_pipeline.engines import engine, in_process
+from tff_pipeline.outputs import saved_model, tables
+from tff_pipeline.privacy import mechanisms
+
+# No operation has run: TensorFlow has no threads that a fork would lose.
+folder, kills = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+moments = random.Random(int(sys.argv[3]))
+run, done = 0, 0
+while done < kills or run < 1:
+  child = os.fork()
+  if not child:
+    experiment.run(small_runs.build(checkpoint_every=1), folder / str(run))
+    os._exit(0)
+  ledger = folder / str(run) / 'ledger'
+  old = ledger.stat().st_size if ledger.exists() else 0
+  busy = moments.random() < 0.8  # Else it dies while it builds and claims.
+  until = time.monotonic() + (60.0 if busy else moments.uniform(0.5, 3.0))
+  while time.monotonic() < until and not os.waitpid(child, os.WNOHANG)[0]:
+    if busy and ledger.exists() and ledger.stat().st_size > old:
+      time.sleep(moments.expovariate(4.0))
+      break
+    time.sleep(0.01)
+  try:
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    done += 1
+  except (ProcessLookupError, ChildProcessError):
+    pass
+  if (folder / str(run) / 'summary.json').exists():
+    run += 1
+if run == 0 or not (folder / str(run) / 'summary.json').exists():
+  if not os.fork():
+    experiment.run(small_runs.build(checkpoint_every=1), folder / str(run))
+    os._exit(0)
+  os.wait()
+print(done, 'kills', run + 1, 'runs')
+"""
+
+
+@pytest.mark.slow
+def test_real_kills_at_random_moments(tmp_path):
+  """Twenty-five of them; real ones of processes, unlike the images."""
+  wanted = small_runs.build(checkpoint_every=1)
+  whole = tmp_path / 'whole'
+  experiment.run(wanted, whole)
+  done = subprocess.run(
+    [sys.executable, '-c', _KILL_LOOP, tmp_path, '25', '1'],
+    cwd=pathlib.Path(__file__).parents[1],
+    env=os.environ | {'TF_CPP_MIN_LOG_LEVEL': '3'},
+    capture_output=True,
+    text=True,
+    timeout=900,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  finished = list(tmp_path.glob('*/summary.json'))
+  assert len(finished) > 1
+  for summary in finished:
+    small_runs.assert_same(summary.parent, whole, wanted)
+    ledger = ledgers.Ledger.read(summary.parent / 'ledger')
+    assert ledger.last_round == small_runs.ROUNDS
