@@ -60,6 +60,9 @@ class Graph:
     takes_elements: Whether a sequence is passed as the tensors of its only
       element, because that is all that the graph does with it; otherwise it is
       passed as a `tf.data.Dataset`.
+    appends: Output -> input, for each flat output that is nothing but the
+      input of the same number with that other input, which belongs to no
+      output, as one more row.
   """
 
   def __init__(self, computation: tff.framework.ConcreteComputation):
@@ -79,6 +82,9 @@ class Graph:
     self._outputs = [name for _, name in _flatten(proto.result)]
     self.num_outputs = len(self._outputs)
     self._graph_def = graph_def
+    self.appends = _find_appends(
+      graph_def, inputs=self._inputs, outputs=self._outputs
+    )
     sequences = [name for kind, name in inputs if kind == SEQUENCE]
     self._element = (
       _cut_out_sequence(graph_def, sequences[0])
@@ -229,3 +235,46 @@ def _renamed_output(source: str, node: str) -> str:
   """Returns an input's name, now that each output of `node` is a node."""
   name, _, index = source.partition(':')
   return f'{node}_{index or 0}' if name == node else source
+
+
+def _find_appends(
+  graph_def: tf.compat.v1.GraphDef,
+  *,
+  inputs: Sequence[str],
+  outputs: Sequence[str],
+) -> dict[int, int]:
+  """Returns `Graph.appends`: what `aggregation.collecting` accumulates."""
+  nodes = {node.name: node for node in graph_def.node}
+  numbers = {_node_name(name): index for index, name in enumerate(inputs)}
+
+  def source(name: str) -> tf.compat.v1.NodeDef | None:
+    node = nodes.get(_node_name(name))
+    while node is not None and node.op == 'Identity':
+      node = nodes.get(_node_name(node.input[0]))
+    return node
+
+  def is_zero(node: tf.compat.v1.NodeDef) -> bool:
+    return node.op == 'Const' and not tf.make_ndarray(node.attr['value'].tensor)
+
+  def appended(output: str) -> tuple[int | None, int | None]:
+    concat = source(output)
+    if concat is None or concat.op != 'ConcatV2' or len(concat.input) != 3:
+      return None, None
+    many, row, axis = map(source, concat.input)
+    if row.op != 'ExpandDims' or not is_zero(axis):
+      return None, None
+    one, dim = map(source, row.input)
+    if not is_zero(dim):
+      return None, None
+    return numbers.get(many.name), numbers.get(one.name)
+
+  found = {}
+  for index, output in enumerate(outputs):
+    to, row = appended(output)
+    if to == index and row is not None and row >= len(outputs):
+      found[index] = row
+  return found
+
+
+def _node_name(tensor: str) -> str:
+  return tensor.split(':')[0].removeprefix('^')

@@ -7,6 +7,7 @@ graph. Here they are imported into one function that loops over the cohort:
   context = parts.prepare(state)
   per lane: acc = zero()
             for each client: acc = accumulate(acc, work(data, context))
+            (what only collects rows: into an array, stacked at the end)
   state, metrics = update(state, report(merge of the accs))
 
 Secure sums stay explicit in that form: `work` gives their summands apart from
@@ -28,6 +29,7 @@ from tff_pipeline.engines import containers
 from tff_pipeline.engines import engine
 from tff_pipeline.engines import feeds
 from tff_pipeline.engines import graphs
+from tff_pipeline.engines import state_channel
 
 Tensors = list[tf.Tensor]
 
@@ -57,6 +59,7 @@ class InProcess:
       UsageError: If the process has no MapReduceForm.
     """
     self._feed = feed
+    self.channel = state_channel.find(process)
     form = _map_reduce_form(process)
     self._initialize = graphs.Graph(
       tff.backends.mapreduce.get_state_initialization_computation(
@@ -111,11 +114,19 @@ class InProcess:
     return containers.fill(self._initial, _arrays(tensors))
 
   def round(
-    self, state: Any, *, round_num: int, clients: np.ndarray
+    self,
+    state: Any,
+    *,
+    round_num: int,
+    clients: np.ndarray,
+    states: state_channel.Leaves | None = None,
   ) -> engine.Round:
     """Runs one round over a cohort, which may be empty."""
     flat_state = [self._tensor(leaf) for leaf in containers.flatten(state)]
     cohort = self._feed.cohort(round_num=round_num, clients=clients)
+    if self.channel is not None:
+      rows = self.channel.tensors(states, len(clients))
+      cohort = cohort._replace(states=rows)
     tensors = self._round(flat_state, cohort)
     arrays = _arrays(tensors)
     self._latest = {
@@ -123,9 +134,13 @@ class InProcess:
       for array, tensor in zip(arrays, tensors, strict=True)
     }
     num_state = len(containers.flatten(self._state))
+    metrics, rows = state_channel.split(
+      self.channel, containers.fill(self._metrics, arrays[num_state:])
+    )
     return engine.Round(
       state=containers.fill(self._state, arrays[:num_state]),
-      metrics=containers.fill(self._metrics, arrays[num_state:]),
+      metrics=metrics,
+      client_states=rows,
     )
 
   def _tensor(self, leaf: Any) -> tf.Tensor:
@@ -207,33 +222,58 @@ class _SecureSums:
     ]
 
 
+def _collected(zero: graphs.Graph, accumulate: graphs.Graph) -> dict[int, int]:
+  """Returns the appended outputs (`Graph.appends`) that start with no rows."""
+  start = tf.function(lambda: zero([]), autograph=False)()
+  return {
+    to: row for to, row in accumulate.appends.items() if not len(start[to])
+  }
+
+
 def _round(
   parts: _Parts, feed: feeds.Feed, *, lanes: int
 ) -> Callable[[Tensors, feeds.Cohort], Tensors]:
   """Returns the function from a flat state and a cohort to the flat result."""
   work, zero, secure = parts.work, parts.zero, parts.secure_sums
   client_data = feed.element if work.takes_elements else feed.dataset
+  # Appending row by row would copy them all for every client.
+  appends = _collected(zero, parts.accumulate)
 
   def train_lane(context: Tensors, cohort: feeds.Cohort, lane: int) -> Tensors:
     """Trains every `lanes`-th client of the cohort, and sums the results."""
 
-    def add_client(index: tf.Tensor, sums: Tensors) -> tuple[Any, Tensors]:
+    def add_client(
+      index: tf.Tensor, sums: Tensors, rows: list[tf.TensorArray]
+    ) -> tuple[Any, Tensors, list[tf.TensorArray]]:
       results = work([client_data(cohort, index), *context])
       num_plain = work.num_outputs - secure.num
       plain = parts.accumulate([*sums[:num_zero], *results[:num_plain]])
       masked = [
         a + b for a, b in zip(sums[num_zero:], results[num_plain:], strict=True)
       ]
-      return index + lanes, plain + masked
+      rows = [
+        array.write(index // lanes, results[appended - num_zero])
+        for array, appended in zip(rows, appends.values(), strict=True)
+      ]
+      for to in appends:
+        plain[to] = sums[to]
+      return index + lanes, plain + masked, rows
 
     start = zero([])
     num_zero = len(start)
-    _, sums = tf.while_loop(
-      lambda index, _: index < cohort.size,
+    size = tf.maximum(cohort.size - lane + lanes - 1, 0) // lanes
+    arrays = [
+      tf.TensorArray(start[to].dtype, size, element_shape=start[to].shape[1:])
+      for to in appends
+    ]
+    _, sums, arrays = tf.while_loop(
+      lambda index, *_: index < cohort.size,
       add_client,
-      (tf.constant(lane), start + secure.zero()),
+      (tf.constant(lane), start + secure.zero(), arrays),
       parallel_iterations=1,
     )
+    for to, array in zip(appends, arrays, strict=True):
+      sums[to] = array.stack()
     return sums
 
   def run(state: Tensors, cohort: feeds.Cohort) -> Tensors:

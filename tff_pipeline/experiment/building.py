@@ -19,6 +19,7 @@ if typing.TYPE_CHECKING:
   import tensorflow_federated as tff
 
   from tff_pipeline.engines import engine as engines
+  from tff_pipeline.engines import state_channel
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,6 +32,9 @@ class Parts:
     sampler: Round number -> client ids.
     guarantee: What the run promises.
     engine: Not entered yet.
+    channel: What clients keep between rounds; `None` if nothing.
+    initial_client_state: State of a client that never took part; unset means
+      zeros.
   """
 
   task: tasks.Task
@@ -38,6 +42,8 @@ class Parts:
   sampler: sampling.Sampler
   guarantee: accounting.Guarantee
   engine: 'engines.Engine'
+  channel: 'state_channel.Channel | None' = None
+  initial_client_state: Any = None
 
 
 def smoke_round() -> None:
@@ -127,6 +133,8 @@ def _federated(
     epochs=client.epochs,
     batch_size=client.batch_size,
     shuffle=client.shuffle,
+    max_examples=client.max_examples,
+    max_steps=client.max_steps,
   )
   process = fed_avg.build(
     model,
@@ -151,6 +159,7 @@ def _federated(
     sampler=mechanism.sampler,
     guarantee=mechanism.guarantee,
     engine=engine,
+    channel=engine.channel,
   )
 
 
