@@ -10,8 +10,11 @@ from tff_pipeline.config.builders import full
 from tff_pipeline.config.builders import gaussian
 from tff_pipeline.config.builders import no_privacy
 from tff_pipeline.config.builders import poisson
+from tff_pipeline.config.choices import Aggregator
 from tff_pipeline.config.choices import AlgorithmName
+from tff_pipeline.config.choices import AttackName
 from tff_pipeline.config.choices import Batches
+from tff_pipeline.config.choices import Decay
 from tff_pipeline.config.choices import EngineName
 from tff_pipeline.config.choices import Mechanism
 from tff_pipeline.config.choices import Optimizer
@@ -32,6 +35,8 @@ from tff_pipeline.config.records import Claim
 from tff_pipeline.config.records import Experiment
 from tff_pipeline.config.records import Terms
 from tff_pipeline.config.records import terms
+from tff_pipeline.config.rules import AGGREGATORS
+from tff_pipeline.config.rules import ALGORITHMS
 from tff_pipeline.config.task import Task
 from tff_pipeline.config.training import Algorithm
 from tff_pipeline.config.training import Client
@@ -39,12 +44,17 @@ from tff_pipeline.config.training import Cohort
 from tff_pipeline.config.training import Server
 
 __all__ = [
+  'AGGREGATORS',
+  'ALGORITHMS',
+  'Aggregator',
   'Algorithm',
   'AlgorithmName',
+  'AttackName',
   'Batches',
   'Claim',
   'Client',
   'Cohort',
+  'Decay',
   'EngineName',
   'Experiment',
   'LeafRule',

@@ -6,6 +6,7 @@ import typing
 from tff_pipeline import validate
 from tff_pipeline.config import choices
 from tff_pipeline.config import privacy as privacy_leaves
+from tff_pipeline.config import rules
 
 if typing.TYPE_CHECKING:
   from tff_pipeline.config import records
@@ -172,7 +173,8 @@ def _is_centralized(experiment: 'records.Experiment') -> bool:
 
 def _check_algorithm(experiment: 'records.Experiment') -> None:
   """Centralized training has no server step, no cohorts and no users."""
-  if experiment.client.learning_rate is None:
+  steps = rules.takes_local_steps(experiment.algorithm.name)
+  if steps and experiment.client.learning_rate is None:
     raise validate.error(
       'client.learning_rate', expected='a value', found='nothing'
     )
@@ -231,4 +233,5 @@ CROSS_CHECKS: tuple[Callable[['records.Experiment'], None], ...] = (
   _check_example_level,
   _check_noise_cohort_size,
   _check_algorithm,
+  rules.check,
 )

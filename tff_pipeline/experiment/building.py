@@ -96,9 +96,7 @@ def _federated(
   model: 'tff.learning.models.FunctionalModel',
   noise_key: noise_keys.NoiseKey,
 ) -> Parts:
-  from tff_pipeline import optimizers
-  from tff_pipeline.algorithms import fed_avg
-  from tff_pipeline.client_work import training_loop
+  from tff_pipeline.algorithms import table
   from tff_pipeline.engines import engine as engines
   from tff_pipeline.privacy import mechanisms
 
@@ -107,26 +105,19 @@ def _federated(
     population=task.train.num_clients,
     noise_key=noise_key,
   )
-  client = experiment.client
-  schedule = training_loop.Schedule(
-    epochs=client.epochs,
-    batch_size=client.batch_size,
-    shuffle=client.shuffle,
-  )
-  process = fed_avg.build(
+  process = table.build(
     model,
-    client_optimizer=optimizers.build(client),
-    server_optimizer=optimizers.build(experiment.server),
-    schedule=schedule,
+    algorithm=experiment.algorithm,
+    client=experiment.client,
+    server=experiment.server,
     protection=mechanism.protection,
     aggregator=mechanism.aggregator,
-    weighting=experiment.algorithm.weighting,
   )
   engine = engines.build(
     experiment.engine,
     process,
     data=task.train,
-    schedule=schedule,
+    schedule=table.schedule(experiment.client),
     seed=experiment.seed,
     noise_key=noise_key,
   )

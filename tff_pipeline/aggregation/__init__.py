@@ -1,0 +1,1 @@
+"""Aggregators: what the server learns of the clients' values."""
