@@ -130,6 +130,7 @@ def check_run(run_dir: pathlib.Path) -> int:
     released=started.release_counts(started.last_round),
     replays=started.replays(),
     solved=solved,
+    uncovered=saved.get('uncovered', ()),
   )
   for part in (derived, *statement.nested(derived).values()):
     print(part['sentence'])

@@ -13,6 +13,12 @@ from tff_pipeline import validate
 _OUTPUT_DIR = flags.DEFINE_string(
   'output_dir', None, 'Run directory; the same command again resumes.'
 )
+_DATA_DIR = flags.DEFINE_string(
+  'data_dir',
+  None,
+  'Folder of the data sets; what is missing is downloaded into it. Unset means '
+  'the environment variable TFF_PIPELINE_DATA_DIR, else ~/.cache/tff_pipeline.',
+)
 _MAX_EPSILON = flags.DEFINE_float(
   'max_epsilon', None, 'Stop before the round that would exceed this epsilon.'
 )
@@ -30,6 +36,7 @@ def main() -> int:
     summary = experiment.run(
       wanted,
       _OUTPUT_DIR.value,
+      data_dir=_DATA_DIR.value,
       max_epsilon=_MAX_EPSILON.value,
       argv=sys.argv,
     )

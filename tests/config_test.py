@@ -94,9 +94,9 @@ def _record(record, **given):
     for name in SECTIONS:
       values[name] = getattr(_experiment(VALID), name)
     values.setdefault('rounds', 10)
-  for leaf in _leaves(record):
+  for leaf in reversed(_leaves(record)):  # A choice may need one before it.
     rule = leaf.metadata['rule']
-    if leaf.name in given and rule.used_by:
+    if leaf.name in values and rule.used_by:
       values.setdefault(rule.used_by[0], rule.used_by[1][0])
   for leaf in _leaves(record):
     rule = leaf.metadata['rule']
@@ -106,6 +106,14 @@ def _record(record, **given):
     if rule.required and used:
       values.setdefault(leaf.name, _sample(leaf))
   return record(**values)
+
+
+def _choices(record, choice, users):
+  """Returns the values of a choice; names of tasks are known to tasks alone."""
+  leaf = record.__dataclass_fields__[choice]
+  if leaf is config.Task.__dataclass_fields__['name']:
+    return [*users, 'digits']
+  return list(config.leaf_type(leaf))
 
 
 def _message(build, *args, **kwargs):
@@ -150,9 +158,7 @@ def test_used_by_names_a_choice_of_the_record(flag, record, leaf):
   if rule.used_by is None:
     return
   choice, users = rule.used_by
-  kind = config.leaf_type(record.__dataclass_fields__[choice])
-  assert issubclass(kind, enum.StrEnum)
-  assert set(users) <= set(kind)
+  assert set(users) <= set(_choices(record, choice, users))
 
 
 @each_leaf
@@ -194,7 +200,7 @@ def test_unused_leaf_names_leaf_and_choice(flag, record, leaf):
   if rule.used_by is None:
     return
   choice, users = rule.used_by
-  for other in set(config.leaf_type(record.__dataclass_fields__[choice])):
+  for other in _choices(record, choice, users):
     if other in users:
       continue
     values = {choice: other, leaf.name: _sample(leaf)}

@@ -104,7 +104,8 @@ def test_config_json_records_how_to_do_it_again(whole):
 
 def test_saved_model_gives_the_accuracy_of_the_summary(whole):
   model = tf.keras.models.load_model(whole / 'model')
-  _, test = digits.load()
+  task = small_runs.build().task
+  test = digits.load(task, data_dir=pathlib.Path()).test
   found = np.mean(np.argmax(model(test.x), axis=1) == test.y)
   accuracy = _json(whole, 'summary.json')['test']['accuracy']
   assert found == pytest.approx(accuracy, abs=1e-6)
@@ -289,6 +290,7 @@ def test_run_takes_no_other_arguments():
   assert list(inspect.signature(experiment.run).parameters) == [
     'experiment',
     'output_dir',
+    'data_dir',  # Where the data lies, not what it is.
     'max_epsilon',
     'argv',
   ]

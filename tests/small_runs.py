@@ -67,7 +67,10 @@ def cached_parts() -> Iterator[None]:
   original = building.build
 
   def cached(
-    wanted: config.Experiment, *, noise_key: noise_keys.NoiseKey
+    wanted: config.Experiment,
+    *,
+    noise_key: noise_keys.NoiseKey,
+    data_dir: None = None,
   ) -> experiment.Parts:
     leaves = config.to_dict(wanted)
     for name in ('rounds', 'evaluate_every', 'checkpoint_every'):

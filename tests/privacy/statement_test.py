@@ -375,3 +375,13 @@ def test_quantiles_between_clients_are_those_of_the_busier_one():
   assert [q['participations'] for q in quantiles.values()] == [0] + [1] * 6
   assert quantiles['0']['epsilon'] == 0
   assert built['clients']['median']['epsilon'] == built['epsilon'] > 0
+
+
+def test_what_preparation_computed_without_noise_is_not_covered():
+  plain, more = (
+    statement.build(
+      terms.make(privacy(), config.poisson(30)), released=5, uncovered=found
+    )
+    for found in ((), ('feature means',))
+  )
+  assert more['not_covered'] == [*plain['not_covered'], 'feature means']

@@ -16,6 +16,7 @@ from tff_pipeline.config.choices import AttackName
 from tff_pipeline.config.choices import Batches
 from tff_pipeline.config.choices import Decay
 from tff_pipeline.config.choices import EngineName
+from tff_pipeline.config.choices import Labelling
 from tff_pipeline.config.choices import Mechanism
 from tff_pipeline.config.choices import Optimizer
 from tff_pipeline.config.choices import Partition
@@ -23,6 +24,7 @@ from tff_pipeline.config.choices import Relation
 from tff_pipeline.config.choices import Sampling
 from tff_pipeline.config.choices import Shuffle
 from tff_pipeline.config.choices import SolveFor
+from tff_pipeline.config.choices import Source
 from tff_pipeline.config.choices import Weighting
 from tff_pipeline.config.leaves import LeafRule
 from tff_pipeline.config.leaves import checked_leaf
@@ -57,6 +59,7 @@ __all__ = [
   'Decay',
   'EngineName',
   'Experiment',
+  'Labelling',
   'LeafRule',
   'Mechanism',
   'Optimizer',
@@ -67,6 +70,7 @@ __all__ = [
   'Server',
   'Shuffle',
   'SolveFor',
+  'Source',
   'Task',
   'Terms',
   'Weighting',

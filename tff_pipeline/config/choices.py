@@ -3,6 +3,20 @@
 import enum
 
 
+class Source(enum.StrEnum):
+  """Where a task's examples come from."""
+
+  REAL = 'real'
+  STAND_IN = 'stand_in'
+
+
+class Labelling(enum.StrEnum):
+  """Who labels the examples of FedProx's synthetic data."""
+
+  OWN = 'own'
+  SHARED = 'shared'
+
+
 class Partition(enum.StrEnum):
   """How a pooled data set is dealt to clients."""
 

@@ -86,3 +86,27 @@ def from_assignment(
   sizes = [len(rows) for rows in clients]
   offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
   return ClientData(Examples(examples.x[order], examples.y[order]), offsets)
+
+
+def first(
+  data: ClientData, *, clients: int | None = None, examples: int | None = None
+) -> ClientData:
+  """Returns the first clients, and the first examples of each.
+
+  Args:
+    data: The clients.
+    clients: How many to keep; unset means all.
+    examples: Rows to keep of each client, at most; unset means all.
+  """
+  offsets = data.offsets[: None if clients is None else clients + 1]
+  kept = ClientData(
+    Examples(data.examples.x[: offsets[-1]], data.examples.y[: offsets[-1]]),
+    offsets,
+  )
+  if examples is None:
+    return kept
+  rows = [
+    np.arange(start, min(stop, start + examples))
+    for start, stop in zip(offsets[:-1], offsets[1:], strict=True)
+  ]
+  return from_assignment(kept.examples, rows)

@@ -3,24 +3,28 @@
 Alpaydin and Kaynak, UCI Optical Recognition of Handwritten Digits (1998).
 """
 
+import pathlib
+
 import numpy as np
 from sklearn import datasets
 from sklearn import model_selection
 
+from tff_pipeline import config
 from tff_pipeline.data import client_data
+from tff_pipeline.data import data_set
 
-INPUT_SHAPE = (64,)
 NUM_CLASSES = 10
 _TEST_EXAMPLES = 360
 # The held-out set is one and the same in every experiment, whatever its seed.
 _SPLIT_SEED = 0
 
 
-def load() -> tuple[client_data.Examples, client_data.Examples]:
+def load(task: config.Task, *, data_dir: pathlib.Path) -> data_set.DataSet:
   """Returns 1,437 training and 360 test examples, stratified by label.
 
   x is float32 in [0, 1], shape [n, 64]; y is int32, shape [n].
   """
+  del task, data_dir  # It ships with scikit-learn.
   bunch = datasets.load_digits()
   x = (bunch.data / 16.0).astype(np.float32)
   y = bunch.target.astype(np.int32)
@@ -31,7 +35,8 @@ def load() -> tuple[client_data.Examples, client_data.Examples]:
     stratify=y,
     random_state=_SPLIT_SEED,
   )
-  return (
-    client_data.Examples(x_train, y_train),
-    client_data.Examples(x_test, y_test),
+  return data_set.DataSet(
+    train=client_data.Examples(x_train, y_train),
+    test=client_data.Examples(x_test, y_test),
+    num_classes=NUM_CLASSES,
   )

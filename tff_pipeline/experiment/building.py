@@ -1,6 +1,7 @@
 """A config -> the parts of its run."""
 
 import dataclasses
+import os
 import typing
 from typing import Any
 
@@ -61,20 +62,28 @@ def smoke_round() -> None:
 
 
 def build(
-  experiment: config.Experiment, *, noise_key: noise_keys.NoiseKey
+  experiment: config.Experiment,
+  *,
+  noise_key: noise_keys.NoiseKey,
+  data_dir: str | os.PathLike[str] | None = None,
 ) -> Parts:
   """Builds all parts of a config in which nothing is left to solve.
+
+  Args:
+    experiment: The config.
+    noise_key: Decides the DP noise.
+    data_dir: Folder of the data sets' files; see `data.locations`.
 
   Raises:
     UsageError: If the config does not fit the data.
   """
   from tff_pipeline.models import functional
 
-  task = tasks.build(experiment.task, seed=experiment.seed)
-  sizes = task.train.client_sizes
+  leaves = experiment.task
   if _is_centralized(experiment):
-    sizes = np.array([len(task.train.examples)])
-  _check_data(experiment, sizes)
+    leaves = tasks.pooled(leaves)
+  task = tasks.build(leaves, seed=experiment.seed, data_dir=data_dir)
+  _check_data(experiment, task.train.client_sizes)
   model = functional.build(
     functional.keras_model(task.model_factory, seed=experiment.seed),
     loss=task.loss_factory(),
@@ -168,7 +177,8 @@ def _check_data(experiment: config.Experiment, sizes: np.ndarray) -> None:
 
   Args:
     experiment: The config.
-    sizes: Examples of each client; of the pool, in centralized training.
+    sizes: Examples of each client; all are one client's in centralized
+      training.
   """
   privacy = experiment.privacy
   population, who = len(sizes), 'clients'

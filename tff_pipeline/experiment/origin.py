@@ -24,13 +24,23 @@ def record(
   experiment: config.Experiment,
   solution: Mapping[str, Any] | None,
   argv: Sequence[str],
+  *,
+  uncovered: Sequence[str],
 ) -> dict[str, Any]:
-  """Returns the content of `config.json`."""
+  """Returns the content of `config.json`.
+
+  Args:
+    experiment: The config, as it was given.
+    solution: What was solved for a target epsilon, if there is one.
+    argv: The command line.
+    uncovered: What was computed from private data without noise, each a clause.
+  """
   return {
     'config': config.to_dict(experiment),
     **({'solved': solution} if solution else {}),
     'versions': versions(),
     'git_revision': _git_revision(),
+    **({'uncovered': list(uncovered)} if uncovered else {}),
     'argv': list(argv),
     'started': datetime.datetime.now(datetime.UTC).isoformat('T', 'seconds'),
   }

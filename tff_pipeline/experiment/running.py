@@ -25,6 +25,7 @@ def run(
   experiment: config.Experiment,
   output_dir: str | os.PathLike[str],
   *,
+  data_dir: str | os.PathLike[str] | None = None,
   max_epsilon: float | None = None,
   argv: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -34,6 +35,7 @@ def run(
     experiment: The config. The one that a directory was started with, or the
       run is refused.
     output_dir: The run directory.
+    data_dir: Folder of the data sets' files; see `data.locations`.
     max_epsilon: Stop before the round whose release would exceed it.
     argv: The command line, for the record.
 
@@ -61,9 +63,14 @@ def run(
     if directory.record is None:
       limits.last_round(solved, guaranteed, max_epsilon=max_epsilon)
     key = noise.planned(solved, directory.path)
-    parts = building.build(solved, noise_key=key)
+    tasks.prepare(solved.task, data_dir=data_dir)
+    parts = building.build(solved, noise_key=key, data_dir=data_dir)
     with stopping.failures(directory.path):
-      directory.claim(origin.record(experiment, solution, argv))
+      directory.claim(
+        origin.record(
+          experiment, solution, argv, uncovered=parts.task.uncovered
+        )
+      )
       noise.keep(solved, key, directory.path)
       stretch = session.Session(
         solved, parts, key=key, solution=solution, folder=directory.path
@@ -89,6 +96,7 @@ def describe(
   test = ', '.join(f'{k} {v:.4f}' for k, v in summary['test'].items())
   lines = {
     'held-out data': test,
+    **({} if summary['data'] == 'real' else {'data': summary['data']}),
     'epsilon': f'{statements.shown(float(privacy["epsilon"]))} at delta '
     f'{privacy["delta"]} ({privacy["headline"]["accountant"].upper()}; by '
     f'RDP {statements.shown(float(privacy["epsilon_rdp"]))})',

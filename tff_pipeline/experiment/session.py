@@ -181,6 +181,7 @@ class Session:
     summary = {
       'status': FINISHED if finished else AT_MAX_EPSILON,
       'rounds': last,
+      'data': self._parts.task.label or 'real',
       'test': self._evaluate(weights),
       'privacy': statement,
       'versions': origin.versions(),
@@ -194,6 +195,7 @@ class Session:
       released=self._ledger.release_counts(last),
       replays=self._ledger.replays(),
       solved=self._solution,
+      uncovered=self._parts.task.uncovered,
     )
 
 

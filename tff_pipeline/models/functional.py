@@ -58,21 +58,11 @@ def _check(model: tf.keras.Model) -> None:
       expected='a factory that returns a tf.keras.Model',
       found=type(model).__name__,
     )
-  if model.optimizer is not None:
-    raise validate.error(
-      'task.model', expected='an uncompiled Keras model', found='a compiled one'
-    )
   # `train_step` is never called here, so a model that keeps its privacy in it
-  # (DPModel, DPSequential) would train without any.
-  plain = (tf.keras.Model.train_step, tf.keras.Sequential.train_step)
-  if type(model).train_step not in plain:
-    raise validate.error(
-      'task.model',
-      expected='a model without a train_step of its own, which federated '
-      'training would never call',
-      found=type(model).__name__,
-      remedy='Take privacy from --privacy.mechanism, not from the model',
-    )
+  # (DPModel, DPSequential), at whatever depth, would train without any.
+  for part in model._flatten_layers(include_self=True, recursive=True):
+    if isinstance(part, tf.keras.Model):
+      _check_plain(part)
   for layer in model._flatten_layers(include_self=False, recursive=True):
     if isinstance(layer, tf.keras.layers.BatchNormalization):
       raise validate.error(
@@ -87,6 +77,22 @@ def _check(model: tf.keras.Model) -> None:
       'task.model',
       expected='trainable weights only',
       found=f'non-trainable {model.non_trainable_variables[0].name}',
+    )
+
+
+def _check_plain(model: tf.keras.Model) -> None:
+  if getattr(model, 'optimizer', None) is not None:
+    raise validate.error(
+      'task.model', expected='an uncompiled Keras model', found='a compiled one'
+    )
+  plain = (tf.keras.Model.train_step, tf.keras.Sequential.train_step)
+  if type(model).train_step not in plain:
+    raise validate.error(
+      'task.model',
+      expected='a model without a train_step of its own, which federated '
+      'training would never call',
+      found=type(model).__name__,
+      remedy='Take privacy from --privacy.mechanism, not from the model',
     )
 
 

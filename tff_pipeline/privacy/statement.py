@@ -31,6 +31,7 @@ def build(
   released: accounting.Released,
   replays: Mapping[int, int] | None = None,
   solved: Mapping[str, Any] | None = None,
+  uncovered: Iterable[str] = (),
   accountants_used: Iterable[str] = tuple(accounting.ACCOUNTANTS),
 ) -> dict[str, Any]:
   """Returns the statement, ready for JSON (infinity is the string 'inf').
@@ -44,6 +45,8 @@ def build(
     released: What was released: `Ledger.release_counts`, or planned rounds.
     replays: Round -> attempts beyond the first: `Ledger.replays`.
     solved: What `--privacy.target_epsilon` was solved for, if it was.
+    uncovered: What the data set's preparation computed from private data
+      without noise, each a clause.
     accountants_used: Names from `accounting.ACCOUNTANTS`: all, for a run.
   """
   guaranteed = guarantees.build(terms)
@@ -75,7 +78,7 @@ def build(
     'attempts_replayed': {str(r): n for r, n in (replays or {}).items()},
     'solved': dict(solved) if solved else None,
     'assumptions': wording.assumptions(terms, guaranteed),
-    'not_covered': wording.not_covered(guaranteed),
+    'not_covered': [*wording.not_covered(guaranteed), *uncovered],
     **{name: one(other) for name, other in guaranteed.also.items()},
   }
   return _plain(statement)
