@@ -77,36 +77,24 @@ def build(
       # operation, and hands the tensors over without a dataset.
       return update(weights, dataset.get_single_element(), None)
 
-    return _process(model, work, rate=None)
+    return _stateless(model, work)
 
   @tff.tensorflow.computation(weights, data, np.float32)
   def work_at_rate(weights, dataset, learning_rate):
     return update(weights, dataset.get_single_element(), learning_rate)
 
-  return _process(model, work_at_rate, rate=rate)
+  return _scheduled(model, work_at_rate, rate)
 
 
-def _process(
-  model: tff.learning.models.FunctionalModel, work: Any, *, rate: Rate | None
+def _stateless(
+  model: tff.learning.models.FunctionalModel, work: tff.Computation
 ) -> tff.learning.templates.ClientWorkProcess:
-  """Returns the process of a computation on one client."""
-  weights, data = work.type_signature.parameter[:2]
-
-  @tff.tensorflow.computation
-  def no_rounds():
-    return () if rate is None else tf.constant(0, tf.int64)
+  """Returns the process that maps (weights, data) -> (result, metrics)."""
+  weights, data = work.type_signature.parameter
 
   @tff.federated_computation
   def initialize():
-    return tff.federated_eval(no_rounds, tff.SERVER)
-
-  @tff.tensorflow.computation(no_rounds.type_signature.result)
-  def count(rounds):
-    return rounds + 1
-
-  @tff.tensorflow.computation(no_rounds.type_signature.result)
-  def rate_after(rounds):
-    return rate(rounds + 1)
+    return tff.federated_value((), tff.SERVER)
 
   @tff.federated_computation(
     initialize.type_signature.result,
@@ -114,14 +102,40 @@ def _process(
     tff.FederatedType(data, tff.CLIENTS),
   )
   def next_fn(state, weights, client_data):
-    arguments = [weights, client_data]
-    if rate is not None:
-      current = tff.federated_map(rate_after, state)
-      arguments.append(tff.federated_broadcast(current))
-      state = tff.federated_map(count, state)
-    result, metrics = tff.federated_map(work, tuple(arguments))
+    result, metrics = tff.federated_map(work, (weights, client_data))
     return tff.templates.MeasuredProcessOutput(
       state, result, measurements(model, metrics)
+    )
+
+  return tff.learning.templates.ClientWorkProcess(initialize, next_fn)
+
+
+def _scheduled(
+  model: tff.learning.models.FunctionalModel, work: tff.Computation, rate: Rate
+) -> tff.learning.templates.ClientWorkProcess:
+  """Returns the process that also hands out the rate, and counts rounds."""
+  weights, data, _ = work.type_signature.parameter
+
+  @tff.tensorflow.computation(np.int64)
+  def rate_and_count(rounds):
+    return rate(rounds + 1), rounds + 1
+
+  @tff.federated_computation
+  def initialize():
+    return tff.federated_value(np.int64(0), tff.SERVER)
+
+  @tff.federated_computation(
+    initialize.type_signature.result,
+    tff.FederatedType(weights, tff.CLIENTS),
+    tff.FederatedType(data, tff.CLIENTS),
+  )
+  def next_fn(rounds, weights, client_data):
+    current, rounds = tff.federated_map(rate_and_count, rounds)
+    result, metrics = tff.federated_map(
+      work, (weights, client_data, tff.federated_broadcast(current))
+    )
+    return tff.templates.MeasuredProcessOutput(
+      rounds, result, measurements(model, metrics)
     )
 
   return tff.learning.templates.ClientWorkProcess(initialize, next_fn)
