@@ -1,14 +1,20 @@
-"""Times a round on each engine, side by side, and prints a table.
+"""Times a round of each engine, side by side: a table, a CSV and a picture.
 
-  python -m experiments.benchmark --cases=2nn/10,2nn/100,cnn/10
+  python -m experiments.benchmark --cases=2nn/10,cnn/10 --output_dir=runs/bench
 
-A case is a model and a cohort size. Every client has 100 random images and
-trains one epoch in batches of 20. Engines take turns, so that a machine whose
-speed drifts does not favour one; the figures are medians.
+A case is a model and a cohort size. Every client has random data and trains one
+epoch: 100 images in batches of 20, or 40 sequences of 80 characters in batches
+of 4. Engines take turns, so that a machine whose speed drifts does not favour
+one. The first round of each, which compiles, is reported apart.
 
   stock       TFF's build_unweighted_fed_avg on TFF's runtime
   dense       our client work on TFF's runtime
   in_process  our client work inside TensorFlow
+  bare        a loop of TensorFlow over the same tensors: no engine, no server
+
+The heavy parts are optional: --scaling, --memory_rounds, --startup. Run them
+one by one into the same directory; the picture and the page show all that is
+there.
 """
 
 # isort: off
@@ -16,60 +22,79 @@ from experiments import cli  # First: it sets TensorFlow's environment.
 # isort: on
 
 import collections
-from collections.abc import Callable
-import csv
+import contextlib
+import itertools
+import os
 import pathlib
-import statistics
+import subprocess
+import sys
 import time
 from typing import Any
 
 from absl import flags
 
-from tff_pipeline import config
 from tff_pipeline import validate
 
+_MODELS = ('2nn', 'cnn', 'lstm')
+_ENGINES = ('stock', 'dense', 'in_process', 'bare')
+_SCALING = ('cohort', 'client_size', 'threads')
+
 _CASES = flags.DEFINE_list(
-  'cases', ['2nn/10', '2nn/100', 'cnn/10'], 'model/cohort, comma-separated.'
+  'cases',
+  ['2nn/10', '2nn/100', '2nn/1000', 'cnn/10', 'lstm/10'],
+  'model/cohort, comma-separated; empty for none.',
+)
+_ENGINE_NAMES = flags.DEFINE_list(
+  'engines', list(_ENGINES), 'Which engines, comma-separated.'
 )
 _ROUNDS = flags.DEFINE_integer(
-  'rounds', 5, 'Timed rounds of each engine, after one to warm up.', 1
+  'rounds', 5, 'Timed rounds of each engine, after the first one.', 1
 )
-_CSV = flags.DEFINE_string('csv', None, 'File for every single timing.')
-
-_EXAMPLES = 100
-_BATCH = 20
-_SHAPES = {'2nn': (784,), 'cnn': (28, 28, 1)}
-_ENGINES = ('stock', 'dense', 'in_process')
+_SCALE = flags.DEFINE_list(
+  'scaling', [], f'Also vary, for the 2NN: {", ".join(_SCALING)}.'
+)
+_MEMORY_ROUNDS = flags.DEFINE_integer(
+  'memory_rounds', 0, 'Also record resident memory over this many rounds.', 0
+)
+_STARTUP = flags.DEFINE_integer(
+  'startup', 0, 'Also time this many starts, each in a process of its own.', 0
+)
+_START_ONCE = flags.DEFINE_bool(
+  'start_once', False, 'Only print the times of one start; used by --startup.'
+)
+_OUTPUT_DIR = flags.DEFINE_string(
+  'output_dir', None, 'Where the CSV files, picture and page go.'
+)
 
 
 def main() -> None:
-  """Times the cases of the command line."""
+  """Runs the parts that the command line asks for."""
   cases = [_case(text) for text in _CASES.value]
-  rows = []
-  print(f'{"ms a client":<14}' + ''.join(f'{e:>12}' for e in _ENGINES), end='')
-  print(f'{"stock/in_process":>18}{"first round s":>15}')
-  for model, cohort in cases:
-    timings = _time(model, cohort, rounds=_ROUNDS.value)
-    medians = {e: statistics.median(t[1:]) for e, t in timings.items()}
-    cells = ''.join(f'{medians[e] / cohort * 1e3:>12.2f}' for e in _ENGINES)
-    ratio = medians['stock'] / medians['in_process']
-    first = timings['in_process'][0]
-    print(f'{model}/{cohort:<10}{cells}{ratio:>17.1f}x{first:>15.2f}')
-    rows += [
-      (model, cohort, engine, number, seconds)
-      for engine, found in timings.items()
-      for number, seconds in enumerate(found)
-    ]
-  if _CSV.value:
-    with pathlib.Path(_CSV.value).open('w', newline='') as file:
-      writer = csv.writer(file)
-      writer.writerow(['model', 'cohort', 'engine', 'round', 'seconds'])
-      writer.writerows(rows)
+  for name in _ENGINE_NAMES.value:
+    validate.check_choice('engines', name, _ENGINES)
+  for name in _SCALE.value:
+    validate.check_choice('scaling', name, _SCALING)
+  if _START_ONCE.value:
+    print(*(f'{name}={value}' for name, value in _start_once().items()))
+    return
+  record = _Record(_OUTPUT_DIR.value)
+  if _STARTUP.value:
+    record.write('startup', _starts(_STARTUP.value))
+  _one_core_per_client()
+  for number, (model, cohort) in enumerate(cases):
+    rows = _time(model, cohort)
+    _print_case(model, cohort, rows, header=number == 0)
+    record.write('cases', rows, replace=('model', 'cohort'))
+  for axis in _SCALE.value:
+    record.write('scaling', list(_scale(axis)), replace=('axis',))
+  if _MEMORY_ROUNDS.value:
+    record.write('memory', _memory(_MEMORY_ROUNDS.value))
+  record.show()
 
 
 def _case(text: str) -> tuple[str, int]:
   model, _, cohort = text.partition('/')
-  validate.check_choice('cases', model, tuple(_SHAPES))
+  validate.check_choice('cases', model, _MODELS)
   if not cohort.isdigit() or int(cohort) < 1:
     raise validate.error(
       'cases', expected='model/cohort such as 2nn/10', found=text
@@ -77,140 +102,189 @@ def _case(text: str) -> tuple[str, int]:
   return model, int(cohort)
 
 
-def _time(model: str, cohort: int, *, rounds: int) -> dict[str, list[float]]:
-  """Returns seconds of each round of each engine; the first one warms up."""
-  import contextlib
+def _one_core_per_client() -> None:
+  from tff_pipeline.engines import threads
 
-  timings = collections.defaultdict(list)
+  threads.prefer_clients(os.cpu_count() or 1)
+
+
+class _Record:
+  """The CSV files of a directory, and what is drawn from them."""
+
+  def __init__(self, folder: str | None):
+    self._folder = None if folder is None else pathlib.Path(folder)
+
+  def write(
+    self,
+    name: str,
+    rows: list[dict[str, Any]],
+    *,
+    replace: tuple[str, ...] = (),
+  ) -> None:
+    """Writes rows; keeps older ones that differ from them in `replace`."""
+    if self._folder is None:
+      return
+    import pandas as pd
+
+    self._folder.mkdir(parents=True, exist_ok=True)
+    path = self._folder / f'benchmark_{name}.csv'
+    table = pd.DataFrame(rows)
+    if replace and path.exists():
+      older = pd.read_csv(path)
+      new = set(table[list(replace)].astype(str).agg('/'.join, axis=1))
+      keys = older[list(replace)].astype(str).agg('/'.join, axis=1)
+      table = pd.concat([older[~keys.isin(new)], table])
+    table.to_csv(path, index=False, float_format='%.6g')
+
+  def show(self) -> None:
+    """Draws the picture and writes the page."""
+    if self._folder is None:
+      return
+    from experiments import benchmark_page
+
+    benchmark_page.write(self._folder)
+
+
+def _time(
+  model: str,
+  cohort: int,
+  *,
+  names: tuple[str, ...] = (),
+  examples: int | None = None,
+  threads: int | None = None,
+) -> list[dict[str, Any]]:
+  """Returns a row for each round of each engine; round 0 is the first one."""
+  import numpy as np
+
+  from experiments import benchmark_cases
+  from experiments import benchmark_memory
+
+  workload = benchmark_cases.workload(model, examples=examples)
+  data = workload.draw(cohort)
+  rows = []
   with contextlib.ExitStack() as stack:
     runs = {}
-    for name, engine in _build(model, cohort).items():
-      stack.enter_context(engine)
-      runs[name] = _round(engine, cohort)
-    for _ in range(rounds + 1):
-      for name, run in runs.items():
+    for name in names or _ENGINE_NAMES.value:
+      engine = stack.enter_context(
+        benchmark_cases.build(
+          name, workload, data, threads=threads or os.cpu_count() or 1
+        )
+      )
+      runs[name] = engine, engine.initialize()
+    for number, name in itertools.product(range(_ROUNDS.value + 1), runs):
+      engine, state = runs[name]
+      with benchmark_memory.Peak(getattr(engine, 'worker_pid', None)) as peak:
         started = time.perf_counter()
-        run()
-        timings[name].append(time.perf_counter() - started)
-  return dict(timings)
+        done = engine.round(state, round_num=1, clients=np.arange(cohort))
+        seconds = time.perf_counter() - started
+      runs[name] = engine, done.state
+      rows.append(
+        {
+          'model': model,
+          'cohort': cohort,
+          'engine': name,
+          'round': number,
+          'seconds': seconds,
+          'peak_mb': peak.megabytes,
+        }
+      )
+  return rows
 
 
-def _round(engine: Any, cohort: int) -> Callable[[], None]:
+def _print_case(
+  model: str, cohort: int, rows: list[dict[str, Any]], *, header: bool
+) -> None:
+  import pandas as pd
+
+  from experiments import benchmark_page
+
+  summary = benchmark_page.summary(pd.DataFrame(rows))
+  text = summary.to_string(index=False, header=header, col_space=10)
+  print(text if header else text.lstrip('\n'), flush=True)
+
+
+def _scale(axis: str) -> Any:
+  """Yields rows of the 2NN in process, one axis varied."""
+  cores = os.cpu_count() or 1
+  settings = {
+    'cohort': [{'cohort': n} for n in (1, 3, 10, 30, 100, 300)],
+    'client_size': [{'examples': n} for n in (10, 30, 100, 300, 1000)],
+    'threads': [{'threads': n} for n in range(1, 2 * cores + 1)],
+  }[axis]
+  for setting in settings:
+    (value,) = setting.values()
+    names = ('in_process', 'bare') if axis == 'threads' else _ENGINES
+    rows = _time('2nn', **{'cohort': 10, **setting}, names=names)
+    for row in rows:
+      yield {'axis': axis, 'value': value, **row}
+
+
+def _memory(rounds: int) -> list[dict[str, Any]]:
+  """Returns resident memory along a run with cohorts of varying size."""
   import numpy as np
 
-  state = engine.initialize()
-  clients = np.arange(cohort)
-  return lambda: engine.round(state, round_num=1, clients=clients)
+  from experiments import benchmark_cases
+  from experiments import benchmark_memory
 
-
-class _StockDatasets:
-  """Plain `tf.data` pipelines, made before the clock starts."""
-
-  def __init__(self, data: Any):
-    import tensorflow as tf
-
-    self._datasets = [
-      tf.data.Dataset.from_tensor_slices(data.client(client))
-      .shuffle(_EXAMPLES)
-      .batch(_BATCH)
-      for client in range(data.num_clients)
-    ]
-
-  def cohort(self, *, round_num: int, clients: Any) -> Any:
-    """Returns the client ids."""
-    del round_num
-    return clients
-
-  def dataset(self, cohort: Any, index: int) -> Any:
-    """Returns the pipeline of one client of the cohort."""
-    return self._datasets[cohort[index]]
-
-
-def _build(name: str, cohort: int) -> dict[str, Any]:
-  """Returns the engines, all with the same data and model."""
-  import numpy as np
-  import tensorflow as tf
-  import tensorflow_federated as tff
-
-  from tff_pipeline.algorithms import fed_avg
-  from tff_pipeline.client_work import protection
-  from tff_pipeline.client_work import training_loop
-  from tff_pipeline.data import client_data
-  from tff_pipeline.engines import engine as engines
-  from tff_pipeline.engines import tff_runtime
-  from tff_pipeline.models import cnn
-  from tff_pipeline.models import functional
-  from tff_pipeline.models import two_nn
-
-  shape = _SHAPES[name]
-  factory = {'2nn': two_nn.build, 'cnn': cnn.build}[name]
+  clients = 200
+  workload = benchmark_cases.workload('2nn')
+  engine = benchmark_cases.build(
+    'in_process', workload, workload.draw(clients), threads=os.cpu_count() or 1
+  )
   rng = np.random.default_rng(0)
-  count = cohort * _EXAMPLES
-  data = client_data.ClientData(
-    client_data.Examples(
-      rng.normal(size=(count, *shape)).astype(np.float32),
-      rng.integers(0, 10, count).astype(np.int32),
-    ),
-    np.arange(cohort + 1) * _EXAMPLES,
-  )
-  input_spec = collections.OrderedDict(
-    x=tf.TensorSpec((None, *shape), tf.float32),
-    y=tf.TensorSpec((None,), tf.int32),
-  )
-  loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+  rows = []
+  with engine:
+    state = engine.initialize()
+    for number in range(1, rounds + 1):
+      cohort = rng.permutation(clients)[: rng.integers(0, 40)]
+      state = engine.round(state, round_num=number, clients=cohort).state
+      rows.append({'round': number, 'rss_mb': benchmark_memory.resident()})
+  return rows
 
-  def new_model():
-    return factory(input_shape=shape, num_classes=10)
 
-  def accuracy():
-    return collections.OrderedDict(
-      accuracy=tf.keras.metrics.SparseCategoricalAccuracy()
+def _start_once() -> dict[str, float]:
+  """Returns seconds of import, set-up and first round of the 2NN."""
+  import numpy as np
+
+  times = collections.OrderedDict()
+  started = time.perf_counter()
+
+  def lap(name):
+    nonlocal started
+    times[name] = time.perf_counter() - started
+    started = time.perf_counter()
+
+  from experiments import benchmark_cases
+
+  lap('import')
+  _one_core_per_client()
+  workload = benchmark_cases.workload('2nn')
+  engine = benchmark_cases.build(
+    'in_process', workload, workload.draw(10), threads=os.cpu_count() or 1
+  )
+  with engine:
+    state = engine.initialize()
+    lap('set_up')
+    for name in ('first_round', 'second_round'):
+      engine.round(state, round_num=1, clients=np.arange(10))
+      lap(name)
+  return times
+
+
+def _starts(count: int) -> list[dict[str, float]]:
+  """Returns what `_start_once` prints, in fresh processes."""
+  rows = []
+  for _ in range(count):
+    done = subprocess.run(
+      [sys.executable, '-m', 'experiments.benchmark', '--start_once'],
+      check=True,
+      capture_output=True,
+      text=True,
     )
-
-  sgd = tff.learning.optimizers.build_sgdm
-  schedule = training_loop.Schedule(
-    epochs=1, batch_size=_BATCH, shuffle=config.Shuffle.ON
-  )
-  stock = tff.learning.algorithms.build_unweighted_fed_avg(
-    lambda: tff.learning.models.from_keras_model(
-      new_model(),
-      loss=loss,
-      input_spec=input_spec,
-      metrics=list(accuracy().values()),
-    ),
-    sgd(0.1),
-    sgd(1.0),
-  )
-  dense = fed_avg.build(
-    functional.build(
-      functional.keras_model(new_model, seed=0),
-      loss=loss,
-      metric_factory=accuracy,
-      input_spec=input_spec,
-    ),
-    client_optimizer=sgd(0.1),
-    server_optimizer=sgd(1.0),
-    schedule=schedule,
-    protection=protection.UNPROTECTED,
-    aggregator=tff.aggregators.UnweightedMeanFactory(),
-    weighting=config.Weighting.UNIFORM,
-  )
-
-  def build(engine, process):
-    return engines.build(
-      engine,
-      process,
-      data=data,
-      schedule=schedule,
-      seed=0,
-      noise_key=(0, 0),
-    )
-
-  return {
-    'stock': tff_runtime.TffRuntime(stock, _StockDatasets(data)),
-    'dense': build(config.EngineName.TFF_RUNTIME, dense),
-    'in_process': build(config.EngineName.IN_PROCESS, dense),
-  }
+    print('start:', done.stdout.strip(), flush=True)
+    pairs = (pair.split('=') for pair in done.stdout.split())
+    rows.append({name: float(value) for name, value in pairs})
+  return rows
 
 
 if __name__ == '__main__':

@@ -13,6 +13,7 @@ import logging
 import os
 import pathlib
 import sys
+from typing import Any
 
 # Level 3 hides the CUDA "unable to register" errors of a machine without CUDA.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -48,14 +49,23 @@ def run(main: Callable[[], int | None]) -> None:
   in `app.call_after_init`), eager execution is not on yet, and Keras then
   fails to build models. TensorFlow is imported late here, for `--help`'s sake.
   """
+
+  def no_arguments(arguments: list[str]) -> int | None:
+    if arguments:
+      raise validate.UsageError(
+        f'unexpected argument {arguments[0]!r}: flags look like --name=value'
+      )
+    return main()
+
+  run_on_paths(no_arguments)
+
+
+def run_on_paths(main: Callable[[list[str]], int | None]) -> None:
+  """As `run`, for a binary whose arguments without dashes are paths."""
   try:
     app.define_help_flags()
     arguments = _parse_flags(sys.argv)
-    if len(arguments) > 1:
-      raise validate.UsageError(
-        f'unexpected argument {arguments[1]!r}: flags look like --name=value'
-      )
-    sys.exit(main())
+    sys.exit(main(arguments[1:]))
   except (validate.UsageError, flags.Error) as error:
     print('error:', ' '.join(str(error).split()), file=sys.stderr)
     sys.exit(USAGE_ERROR_STATUS)
@@ -126,6 +136,13 @@ def load(name: str) -> config.Experiment:
       found=name,
     )
   return loaded
+
+
+def load_sweep(name: str) -> Any:
+  """Returns SWEEP of an experiment file, or `None` if it has none."""
+  load(name)
+  module = importlib.import_module(experiment_names().get(name, name))
+  return getattr(module, 'SWEEP', None)
 
 
 def experiment_names() -> dict[str, str]:

@@ -388,3 +388,23 @@ def test_random_values_are_valid_or_refused_in_one_line(base, changes):
     return
   hypothesis.event('accepted')
   assert config.from_dict(config.to_dict(experiment)) == experiment
+
+
+@pytest.mark.parametrize('leaf', ['max_examples', 'max_steps'])
+def test_limits_of_a_client_are_no_limits_of_centralized_training(leaf):
+  def build(**client):
+    return config.Experiment(
+      task=config.Task(name='digits', partition='iid', clients=3),
+      cohort=config.full(),
+      client=config.Client(batch_size=5, learning_rate=0.1, **client),
+      server=config.Server(),
+      privacy=config.no_privacy(),
+      algorithm=config.Algorithm(name='centralized', batches='poisson'),
+      rounds=1,
+    )
+
+  build()
+  with pytest.raises(validate.UsageError, match=f'--client.{leaf}.*no value'):
+    build(**{leaf: 4})
+  with pytest.raises(validate.UsageError, match=f'--client.{leaf}.*at least 1'):
+    config.Client(batch_size=5, **{leaf: 0})

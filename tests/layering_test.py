@@ -37,6 +37,7 @@ ROOMS = (
   'outputs',
   'report',
   'experiment',
+  'sweeps',
 )
 TENSORFLOW_FREE = ('validate', 'config', 'config_flags', 'sampling', 'privacy')
 # The modules of these rooms that may use TensorFlow nevertheless.
@@ -46,7 +47,7 @@ WITH_TENSORFLOW = (
   'privacy.queries',
 )
 TENSORFLOW = ('tensorflow', 'tf_keras', 'keras', 'jax', 'jaxlib')
-KNOWS_EXPERIMENT = ('config', 'config_flags', 'experiment')
+KNOWS_EXPERIMENT = ('config', 'config_flags', 'experiment', 'sweeps')
 VAGUE_NAMES = {'util', 'common', 'helper', 'base', 'manager'}
 GLOBAL_SEEDS = {'set_seed', 'set_random_seed', 'set_global_generator'}
 

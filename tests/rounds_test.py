@@ -8,7 +8,14 @@ import pytest
 
 from tff_pipeline import rounds
 
-_TIMINGS = ('round_seconds', 'clients_per_second', 'rss_mb')
+_TIMINGS = (
+  'round_seconds',
+  'evaluate_seconds',
+  'price_seconds',
+  'whole_seconds',
+  'clients_per_second',
+  'rss_mb',
+)
 
 
 class _Log:

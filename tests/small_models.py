@@ -150,6 +150,7 @@ class Trainer:
     epochs: int = 1,
     batch_size: int = 4,
     shuffle: config.Shuffle = config.Shuffle.OFF,
+    max_steps: int | None = None,
   ):
     graph = tf.Graph()
     with graph.as_default():
@@ -169,7 +170,10 @@ class Trainer:
         gradient,
         optimizer=optimizer or tff.learning.optimizers.build_sgdm(1.0),
         schedule=training_loop.Schedule(
-          epochs=epochs, batch_size=batch_size, shuffle=shuffle
+          epochs=epochs,
+          batch_size=batch_size,
+          shuffle=shuffle,
+          max_steps=max_steps,
         ),
         weights=(self._weights, ()),
         element=self._element,

@@ -24,7 +24,14 @@ from tff_pipeline.outputs import checkpoints
 from tff_pipeline.privacy import noise_key as noise_keys
 
 ROUNDS = 6
-TIMINGS = {'round_seconds', 'clients_per_second', 'rss_mb'}
+TIMINGS = {
+  'round_seconds',
+  'evaluate_seconds',
+  'price_seconds',
+  'whole_seconds',
+  'clients_per_second',
+  'rss_mb',
+}
 TOLERANCE = 1e-5
 KEYS = noise_keys.draw(), noise_keys.draw()  # Of all runs without a noise seed.
 

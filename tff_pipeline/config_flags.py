@@ -95,6 +95,15 @@ def apply(
   return config.from_dict(_nest(inherited | dict(given)))
 
 
+def parse_leaf(field: dataclasses.Field, text: str) -> int | float | str:
+  """Returns the value that a text is for a leaf; `config` checks its bounds.
+
+  Raises:
+    ValueError: If it is not of the leaf's type; the message says what is.
+  """
+  return _LeafParser(config.leaf_type(field)).parse(text)
+
+
 def flagfiles_first(argv: Sequence[str]) -> list[str]:
   """Moves --flagfile arguments to the front, so that the command line wins.
 

@@ -38,7 +38,11 @@ class Evaluator:
         for name, spec in model.input_spec.items()
       )
       self._metrics = _measure(model, self._weights, self._data)
-    self._session = tf.compat.v1.Session(graph=graph)
+    # TensorFlow's own settings, not those that suit training; see
+    # `engines.threads`.
+    self._session = tf.compat.v1.Session(
+      graph=graph, config=tf.compat.v1.ConfigProto()
+    )
 
   def __call__(
     self, weights: tff.learning.models.ModelWeights

@@ -78,8 +78,11 @@ def zero_if_non_finite(value: Any) -> tuple[Any, tf.Tensor, tf.Tensor]:
   """
   norm = global_norm(value)
   finite = tf.math.is_finite(norm)
-  zeroed = tf.nest.map_structure(
-    lambda t: tf.where(finite, t, tf.zeros_like(t)), value
+  # Not `tf.where`: it copies the value, which took 4% of a client's training.
+  zeroed = tf.cond(
+    finite,
+    lambda: tf.nest.map_structure(tf.identity, value),
+    lambda: tf.nest.map_structure(tf.zeros_like, value),
   )
   return zeroed, tf.where(finite, norm, tf.zeros_like(norm)), finite
 

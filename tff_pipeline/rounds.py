@@ -75,6 +75,7 @@ def run(
     Interrupted: If a stop was requested before the last round; it is saved.
   """
   process = psutil.Process()
+  row_written = time.perf_counter()
   for round_num in range(first, last + 1):
     evaluated = round_num == last or round_num % evaluate_every == 0
     clients = steps.sample(round_num)
@@ -82,20 +83,28 @@ def run(
     started = time.perf_counter()
     state, measured = steps.train(state, round_num, clients)
     seconds = time.perf_counter() - started
+    trained = time.perf_counter()
     found = (
       steps.evaluate(state)
       if evaluated
       else dict.fromkeys(evaluation_columns, math.nan)
     )
+    evaluated_at = time.perf_counter()
+    prices = steps.price(round_num, evaluated)
+    priced_at = time.perf_counter()
     row = {
       'unnoised_cohort_size': len(clients),
-      **steps.price(round_num, evaluated),
+      **prices,
       **measured,
       **found,
       'round_seconds': seconds,
+      'evaluate_seconds': evaluated_at - trained,
+      'price_seconds': priced_at - evaluated_at,
+      'whole_seconds': priced_at - row_written,
       'clients_per_second': len(clients) / seconds,
       'rss_mb': process.memory_info().rss / 2**20,
     }
+    row_written = priced_at
     steps.write_row(round_num, row)
     stopping = steps.stop_requested() and round_num < last
     if stopping or round_num == last or round_num % checkpoint_every == 0:

@@ -44,7 +44,38 @@ class _Entry:
   models: tuple[str, ...]
 
 
-TASKS = {'digits': _Entry('digits', ('mlp', 'softmax_regression'))}
+_DIGIT_IMAGES = ('cnn', 'two_nn', 'cnn_dropout', 'softmax_regression')
+_EMNIST = ('cnn_dropout', 'cnn', 'two_nn', 'autoencoder')
+
+TASKS = {
+  'cifar10': _Entry('cifar10', ('resnet18', 'cnn')),
+  'cifar100': _Entry('cifar100', ('resnet18',)),
+  'digits': _Entry('digits', ('mlp', 'softmax_regression')),
+  'emnist_characters': _Entry('emnist', _EMNIST),
+  'emnist_digits': _Entry('emnist', _EMNIST),
+  'fashion_mnist': _Entry('fashion_mnist', _DIGIT_IMAGES),
+  'har': _Entry('har', ('cnn_1d', 'mlp', 'softmax_regression')),
+  'heart_disease': _Entry('heart_disease', ('softmax_regression', 'mlp')),
+  'mnist': _Entry('mnist', _DIGIT_IMAGES),
+  'shakespeare': _Entry('shakespeare', ('char_lstm',)),
+  'stackoverflow_tags': _Entry('stackoverflow_tags', ('logistic_regression',)),
+  'stackoverflow_words': _Entry('stackoverflow_words', ('word_lstm',)),
+  'synthetic': _Entry('synthetic', ('softmax_regression',)),
+}
+
+# Models that learn to give their input back.
+_RECONSTRUCTING = ('autoencoder',)
+
+_FOR_TABLES = ('mlp', 'softmax_regression', 'two_nn')
+_FOR_IMAGES = ('cnn', 'cnn_dropout', *_FOR_TABLES)
+# The user's own data, by the format of its file.
+TASKS |= {
+  'csv': _Entry('files.delimited', _FOR_TABLES),
+  'parquet': _Entry('files.parquet', _FOR_TABLES),
+  'npz': _Entry('files.npz', (*_FOR_TABLES, 'cnn', 'cnn_dropout', 'cnn_1d')),
+  'image_folder': _Entry('files.image_folder', _FOR_IMAGES),
+  'tff_sqlite': _Entry('files.tff_sqlite', _FOR_TABLES),
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,9 +93,11 @@ class Task:
       if clients have none of their own.
     label: What the examples are, if not the real data.
     uncovered: What was computed from private data without noise, each a clause.
+    encoding: How features and labels were made from the user's own data, as
+      plain values; empty for other data.
   """
 
-  train: 'client_data.ClientData'
+  train: 'client_data.Clients'
   test: 'client_data.Examples'
   model_factory: Callable[[], 'tf.keras.Model']
   loss_factory: Callable[[], 'tf.keras.losses.Loss']
@@ -73,6 +106,7 @@ class Task:
   client_test: 'client_data.ClientData | None' = None
   label: str | None = None
   uncovered: tuple[str, ...] = ()
+  encoding: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def check(task: config.Task) -> None:
@@ -137,30 +171,33 @@ def build(
   """
   import tensorflow as tf  # Late: `check` must not pay for it.
 
-  from tff_pipeline.data import locations
   from tff_pipeline.models import objectives
   from tff_pipeline.models import preprocessing
 
-  prepare(task, data_dir=data_dir)
-  loaded = _source(task).load(task, data_dir=locations.data_dir(data_dir))
+  loaded = load(task, data_dir=data_dir)
   if loaded.is_stand_in:
     _log.warning('The data of %s is a %s.', task.name, STAND_IN)
-  train, client_test = _clients(loaded, task=task, seed=seed)
+  train, client_test = clients(loaded, task=task, seed=seed)
   name = task.model or TASKS[task.name].models[0]
+  test, objective_name = loaded.test, loaded.objective
+  if name in _RECONSTRUCTING:
+    objective_name = 'reconstruction'
+    train, test, client_test = map(_self_labelled, (train, test, client_test))
   objective = objectives.build(
-    loaded.objective, ignored_labels=loaded.ignored_labels
+    objective_name, ignored_labels=loaded.ignored_labels
   )
   input_spec = collections.OrderedDict(
     (key, tf.TensorSpec((None, *values.shape[1:]), values.dtype))
-    for key, values in (('x', train.examples.x), ('y', train.examples.y))
+    for key, values in (('x', train.prototype.x), ('y', train.prototype.y))
   )
   return Task(
     train=train,
-    test=loaded.test,
+    test=test,
     model_factory=preprocessing.wrap(
       loaded.preprocessing,
       functools.partial(_model, _model_factory(name), loaded),
       input_spec=input_spec['x'],
+      vocabulary_size=loaded.vocabulary_size,
     ),
     loss_factory=objective.loss_factory,
     metric_factory=objective.metric_factory,
@@ -168,30 +205,69 @@ def build(
     client_test=client_test,
     label=STAND_IN if loaded.is_stand_in else None,
     uncovered=loaded.uncovered,
+    encoding=loaded.encoding,
   )
+
+
+def load(
+  task: config.Task, *, data_dir: str | os.PathLike[str] | None = None
+) -> 'data_set.DataSet':
+  """Returns a task's data before it is dealt; needs no TensorFlow for most.
+
+  Raises:
+    UsageError: If a name is unknown, or a file is missing or bad.
+  """
+  from tff_pipeline.data import locations
+
+  prepare(task, data_dir=data_dir)
+  return _source(task).load(task, data_dir=locations.data_dir(data_dir))
 
 
 def _source(task: config.Task) -> types.ModuleType:
   return importlib.import_module(f'tff_pipeline.data.{TASKS[task.name].data}')
 
 
-def _clients(
+def vocabulary(task: config.Task) -> str | None:
+  """Returns the characters of a task's tokens, the first of which has id 1.
+
+  `None` if its tokens are no characters, or it has none.
+  """
+  return getattr(_source(task), 'VOCABULARY', None)
+
+
+def clients(
   loaded: 'data_set.DataSet', *, task: config.Task, seed: int
-) -> 'tuple[client_data.ClientData, client_data.ClientData | None]':
-  """Returns train and test examples by client, as the partition has them."""
+) -> 'tuple[client_data.Clients, client_data.ClientData | None]':
+  """Returns train and test examples by client, as the partition has them.
+
+  Args:
+    loaded: What `load` returned.
+    task: The task's leaves.
+    seed: The experiment's seed; decides the partition.
+
+  Raises:
+    UsageError: If the data cannot be dealt so.
+  """
   from tff_pipeline.data import client_data
   from tff_pipeline.data import partition
+  from tff_pipeline.data import streamed
 
   train, test = loaded.train, loaded.client_test
-  if isinstance(train, client_data.ClientData):
+  if isinstance(train, streamed.StreamedClients):
     if task.partition is config.Partition.NATURAL:
-      if task.max_clients is not None and test is not None:
+      return train, test
+    train = train.in_memory()  # Dealing needs all examples.
+  if isinstance(train, client_data.ClientData):
+    train = client_data.first(
+      train, clients=task.max_clients, examples=task.max_client_examples
+    )
+    if task.partition is config.Partition.NATURAL:
+      if test is not None:
         test = client_data.first(test, clients=task.max_clients)
-      kept = client_data.first(
-        train, clients=task.max_clients, examples=task.max_client_examples
-      )
-      return kept, test
+      return train, test
     train = train.examples
+  else:
+    _check_no_limits(task)
   if train.y.ndim != 1 and task.partition is config.Partition.DIRICHLET:
     raise validate.error(
       'task.partition',
@@ -200,6 +276,32 @@ def _clients(
       found=task.partition,
     )
   return partition.deal(train, task=task, seed=seed), None
+
+
+def _check_no_limits(task: config.Task) -> None:
+  for leaf in ('max_clients', 'max_client_examples'):
+    value = getattr(task, leaf)
+    if value is not None:
+      raise validate.error(
+        f'task.{leaf}',
+        expected=f'no value, since {task.name} has no clients of its own',
+        found=value,
+      )
+
+
+def _self_labelled(data: Any) -> Any:
+  """Returns images, as examples or as clients, whose labels are their pixels.
+
+  Bright on dark, as TFF's autoencoder has them: EMNIST is dark on bright.
+  """
+  from tff_pipeline.data import client_data
+
+  if data is None:
+    return None
+  if isinstance(data, client_data.ClientData):
+    return client_data.ClientData(_self_labelled(data.examples), data.offsets)
+  x = 255 - data.x
+  return client_data.Examples(x, x.reshape(len(x), -1))
 
 
 def _model(

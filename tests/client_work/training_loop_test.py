@@ -238,6 +238,32 @@ def test_every_example_is_in_one_batch_of_each_epoch(shuffle):
   assert (first.tolist() == in_order) == (shuffle is config.Shuffle.OFF)
 
 
+@pytest.mark.parametrize(
+  ('max_steps', 'sums'),
+  [
+    (1, [1, 1, 1, 0, 0, 0, 0]),
+    (3, [1, 1, 1, 2, 2, 2, 3]),
+    (5, [5, 5, 5, 7, 7, 7, 3]),  # 1 + 4, 2 + 5, 3
+    (6, [5, 5, 5, 7, 7, 7, 9]),
+    (99, [5, 5, 5, 7, 7, 7, 9]),
+  ],
+)
+def test_client_stops_after_its_last_step(max_steps, sums):
+  model = _one_hot_model(7)
+  train = small_models.Trainer(
+    model,
+    _record_steps(model),
+    epochs=2,
+    batch_size=3,
+    max_steps=max_steps,
+  )
+  weights, metrics = train(
+    small_models.element(np.eye(7, dtype=np.float32), np.zeros(7, np.int32))
+  )
+  assert weights[0][:, 0].tolist() == sums
+  assert metrics['num_batches'] == min(max_steps, 6)
+
+
 def test_step_knows_where_the_round_started():
   model = _one_hot_model(1)
 

@@ -91,3 +91,51 @@ def test_fixed_denominator(on_tff_runtime):
   np.testing.assert_allclose(result[1], [0.8 * 3 / 5], rtol=1e-6)
   nothing = process.next(state, []).result
   assert not np.any(nothing[0]) and not np.any(nothing[1])
+
+
+@pytest.mark.parametrize('multiplier', [0.0, 3.0])
+def test_noise_norm_is_that_of_noise_alone(multiplier, on_tff_runtime):
+  """Means of an empty cohort are noise alone: its norm is as expected."""
+  specs = [tf.TensorSpec([200]), tf.TensorSpec([3])]
+  wide = tff.types.tensorflow_to_type(specs)
+  for query in (
+    queries.KeyedGaussianSumQuery(
+      l2_norm_clip=0.5, stddev=0.5 * multiplier, key=(1, 2)
+    ),
+    queries.KeyedAdaptiveClipSumQuery(
+      initial_l2_norm_clip=0.5,
+      sum_noise_multiplier=multiplier,
+      count_stddev=0.0,
+      target_quantile=0.5,
+      learning_rate=1.0,
+      expected_records=4.0,
+      key=(3, 4),
+    ),
+  ):
+    process = aggregators.MeasuredDpMean(query, denominator=4.0).create(wide)
+    output = process.next(process.initialize(), [])
+    measured = output.measurements
+    norm = np.sqrt(sum(np.sum(np.square(part)) for part in output.result))
+    assert measured['released_update_norm'] == pytest.approx(norm, rel=1e-5)
+    expected = 0.5 * multiplier / 4 * np.sqrt(203)
+    assert measured['noise_norm'] == pytest.approx(expected, rel=1e-5)
+    # A chi-squared mean of 203: standard deviation 10% of the square.
+    assert norm == pytest.approx(expected, rel=0.25)
+
+
+def test_noise_norm_follows_the_clip_norm_in_force(on_tff_runtime):
+  query = queries.KeyedAdaptiveClipSumQuery(
+    initial_l2_norm_clip=1.0,
+    sum_noise_multiplier=2.0,
+    count_stddev=0.0,
+    target_quantile=1.0,
+    learning_rate=1.0,
+    expected_records=4.0,
+    key=(3, 4),
+  )
+  process = aggregators.MeasuredDpMean(query, denominator=4.0).create(_TYPE)
+  output = process.next(process.initialize(), [])
+  later = process.next(output.state, []).measurements
+  ratio = later['noise_norm'] / output.measurements['noise_norm']
+  assert later['clip_norm'] == pytest.approx(np.exp(0.5), rel=1e-6)
+  assert ratio == pytest.approx(np.exp(0.5), rel=1e-6)

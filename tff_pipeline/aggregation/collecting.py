@@ -80,9 +80,7 @@ def collect(value: tff.Value) -> tff.Value:
 class CollectingFactory(tff.aggregators.UnweightedAggregationFactory):
   """Builds aggregation processes whose result is that of `collect`."""
 
-  def create(
-    self, value_type: tff.Type
-  ) -> tff.templates.AggregationProcess:
+  def create(self, value_type: tff.Type) -> tff.templates.AggregationProcess:
     """Returns the stateless process for values of this type."""
 
     @tff.federated_computation

@@ -162,7 +162,8 @@ def _client_work(
       schedule=schedule,
       release=protection.release,
       weigh=model_delta.weigh_by(weighting),
-    )
+    ),
+    autograph=False,
   )
 
   @tff.tensorflow.computation

@@ -101,5 +101,9 @@ def build(
 def schedule(client: config.Client) -> training_loop.Schedule:
   """Returns epochs and batches of a client."""
   return training_loop.Schedule(
-    epochs=client.epochs, batch_size=client.batch_size, shuffle=client.shuffle
+    epochs=client.epochs,
+    batch_size=client.batch_size,
+    shuffle=client.shuffle,
+    max_examples=client.max_examples,
+    max_steps=client.max_steps,
   )

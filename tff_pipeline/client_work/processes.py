@@ -68,7 +68,7 @@ def build(
     without `rate`; with it, its state is the number of rounds before.
   """
   weights, data = weights_type(model), data_type(model, extra_spec)
-  update = tf.function(client_update)
+  update = tf.function(client_update, autograph=False)
   if rate is None:
 
     @tff.tensorflow.computation(weights, data)

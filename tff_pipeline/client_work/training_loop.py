@@ -15,6 +15,9 @@ from tff_pipeline.client_work import train_metrics
 KEY = 'key'  # Decides shuffles and dropout; derives from the seed.
 NOISE_KEY = 'noise_key'  # Decides DP noise; derives from the run's noise key.
 KEY_SPEC = tf.TensorSpec([2], tf.int64)
+INDEX = 'client_index'  # Which client this is; comes back with its state.
+INDEX_SPEC = tf.TensorSpec([], tf.int64)
+STATE = 'client_state'  # What the client kept from its last participation.
 
 # No epoch has this number: epochs of a client shuffle by the same key.
 _STEP_STREAM = -1
@@ -30,11 +33,18 @@ class Schedule:
     epochs: Passes over the examples.
     batch_size: Examples in a step; the last batch of an epoch may be smaller.
     shuffle: Whether each epoch has a fresh order, drawn from the client's key.
+    max_examples: A client trains on its first ones only; unset means all. What
+      feeds the client leaves out the others, so that they are no part of its
+      data for any algorithm.
+    max_steps: Steps after which a client stops, over all epochs, in the middle
+      of one if need be; unset means never.
   """
 
   epochs: int
   batch_size: int
   shuffle: config.Shuffle
+  max_examples: int | None = None
+  max_steps: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -137,6 +147,7 @@ def train(
     what was seen before each step.
   """
   start, non_trainable = tuple(weights[0]), weights[1]
+  max_steps = schedule.max_steps or tf.int64.max
   num_examples = tf.shape(tf.nest.flatten(element['x'])[0])[0]
   specs = tuple(tf.TensorSpec(w.shape, w.dtype) for w in start)
   state = (
@@ -175,7 +186,7 @@ def train(
   def run_epoch(epoch, state):
     order = epoch_order(num_examples, element[KEY], epoch, schedule.shuffle)
     _, state = tf.while_loop(
-      lambda first, _: first < num_examples,
+      lambda first, s: (first < num_examples) & (s[-1] < max_steps),
       lambda first, s: (
         first + schedule.batch_size,
         take_step(s, order[first : first + schedule.batch_size]),
@@ -186,7 +197,7 @@ def train(
     return epoch + 1, state
 
   _, (trainable, _, metrics, _) = tf.while_loop(
-    lambda epoch, _: epoch < schedule.epochs,
+    lambda epoch, s: (epoch < schedule.epochs) & (s[-1] < max_steps),
     run_epoch,
     (tf.constant(0), state),
     parallel_iterations=1,

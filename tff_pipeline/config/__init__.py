@@ -16,15 +16,22 @@ from tff_pipeline.config.choices import AttackName
 from tff_pipeline.config.choices import Batches
 from tff_pipeline.config.choices import Decay
 from tff_pipeline.config.choices import EngineName
+from tff_pipeline.config.choices import FileTask
+from tff_pipeline.config.choices import ImageMode
 from tff_pipeline.config.choices import Labelling
 from tff_pipeline.config.choices import Mechanism
+from tff_pipeline.config.choices import Missing
 from tff_pipeline.config.choices import Optimizer
 from tff_pipeline.config.choices import Partition
 from tff_pipeline.config.choices import Relation
 from tff_pipeline.config.choices import Sampling
+from tff_pipeline.config.choices import Scaling
 from tff_pipeline.config.choices import Shuffle
 from tff_pipeline.config.choices import SolveFor
 from tff_pipeline.config.choices import Source
+from tff_pipeline.config.choices import Split
+from tff_pipeline.config.choices import Target
+from tff_pipeline.config.choices import Transform
 from tff_pipeline.config.choices import Weighting
 from tff_pipeline.config.leaves import LeafRule
 from tff_pipeline.config.leaves import checked_leaf
@@ -59,20 +66,27 @@ __all__ = [
   'Decay',
   'EngineName',
   'Experiment',
+  'FileTask',
+  'ImageMode',
   'Labelling',
   'LeafRule',
   'Mechanism',
+  'Missing',
   'Optimizer',
   'Partition',
   'Privacy',
   'Relation',
   'Sampling',
+  'Scaling',
   'Server',
   'Shuffle',
   'SolveFor',
   'Source',
+  'Split',
+  'Target',
   'Task',
   'Terms',
+  'Transform',
   'Weighting',
   'checked_leaf',
   'fixed_size',

@@ -7,6 +7,7 @@ from tff_pipeline import validate
 from tff_pipeline.config import choices
 from tff_pipeline.config import privacy as privacy_leaves
 from tff_pipeline.config import rules
+from tff_pipeline.config import task as task_leaves
 
 if typing.TYPE_CHECKING:
   from tff_pipeline.config import records
@@ -190,6 +191,14 @@ def _check_algorithm(experiment: 'records.Experiment') -> None:
     raise validate.error(
       'server.learning_rate', expected=f'no value {reason}', found=rate
     )
+  for leaf in ('max_examples', 'max_steps'):
+    limit = getattr(experiment.client, leaf)
+    if limit is not None:
+      raise validate.error(
+        f'client.{leaf}',
+        expected=f'no value {reason}: its steps are priced as epochs',
+        found=limit,
+      )
   if experiment.cohort.sampling is not choices.Sampling.FULL:
     raise validate.error(
       'cohort.sampling',
@@ -223,6 +232,29 @@ def _check_algorithm(experiment: 'records.Experiment') -> None:
     )
 
 
+def _check_own_data(experiment: 'records.Experiment') -> None:
+  """The user's own files have no stand-in, and clients only if said which."""
+  task = experiment.task
+  natural = task.partition is choices.Partition.NATURAL
+  if task.name not in tuple(choices.FileTask):
+    return
+  if task.source is not choices.Source.REAL:
+    raise validate.error(
+      'task.source',
+      expected=f'{choices.Source.REAL} with --task.name={task.name}',
+      found=task.source,
+    )
+  if task.name in task_leaves.TABLES and natural and not task.client_column:
+    raise validate.error(
+      'task.client_column',
+      expected=f'a column, since --task.partition={task.partition} needs '
+      'clients',
+      found='nothing',
+      remedy='Name it, or deal the rows, as in --task.partition=iid '
+      '--task.clients=100',
+    )
+
+
 CROSS_CHECKS: tuple[Callable[['records.Experiment'], None], ...] = (
   _check_solved_leaf,
   _check_cohort_size,
@@ -234,4 +266,5 @@ CROSS_CHECKS: tuple[Callable[['records.Experiment'], None], ...] = (
   _check_noise_cohort_size,
   _check_algorithm,
   rules.check,
+  _check_own_data,
 )

@@ -23,6 +23,64 @@ class Partition(enum.StrEnum):
   NATURAL = 'natural'
   IID = 'iid'
   DIRICHLET = 'dirichlet'
+  SHARDS = 'shards'
+  LABEL_COUNT = 'label_count'
+  QUANTITY_SKEW = 'quantity_skew'
+  FEATURE_SKEW = 'feature_skew'
+
+
+class Transform(enum.StrEnum):
+  """What makes the features of one client differ from those of another."""
+
+  NOISE = 'noise'
+  ROTATION = 'rotation'
+  BRIGHTNESS = 'brightness'
+
+
+class FileTask(enum.StrEnum):
+  """Tasks whose data is the user's own file; values of `task.name`."""
+
+  CSV = 'csv'
+  PARQUET = 'parquet'
+  NPZ = 'npz'
+  IMAGE_FOLDER = 'image_folder'
+  TFF_SQLITE = 'tff_sqlite'
+
+
+class Split(enum.StrEnum):
+  """Which rows of the user's own data are held out."""
+
+  BY_CLIENT = 'by_client'
+  WITHIN_CLIENT = 'within_client'
+
+
+class Target(enum.StrEnum):
+  """What the labels of the user's own data are."""
+
+  CLASSES = 'classes'
+  NUMBERS = 'numbers'
+
+
+class Missing(enum.StrEnum):
+  """What becomes of a row of the user's own data with an empty cell."""
+
+  REFUSE = 'refuse'
+  FILL = 'fill'
+  DROP = 'drop'
+
+
+class Scaling(enum.StrEnum):
+  """What is done to the numeric features of the user's own data."""
+
+  STANDARDISE = 'standardise'
+  NONE = 'none'
+
+
+class ImageMode(enum.StrEnum):
+  """Channels that images of the user's own are read with."""
+
+  GREY = 'grey'
+  RGB = 'rgb'
 
 
 class Sampling(enum.StrEnum):

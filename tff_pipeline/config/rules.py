@@ -67,6 +67,7 @@ _NO_CLIENT_OPTIMIZER = tuple(
     'momentum': None,
     'decay': choices.Decay.CONSTANT,
     'warmup_rounds': None,
+    'max_steps': None,
   }.items()
 )
 _NO_STEPS_TO_NOISE = (

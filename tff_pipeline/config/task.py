@@ -1,10 +1,21 @@
-"""The task: data, partition and model."""
+"""The task: data, partition and model; and the user's own files."""
 
 import dataclasses
 from typing import ClassVar
 
 from tff_pipeline.config import choices
 from tff_pipeline.config import leaves
+
+_POOLED = tuple(
+  p for p in choices.Partition if p is not choices.Partition.NATURAL
+)
+_FILES = tuple(map(str, choices.FileTask))
+# Files whose rows have named columns; arrays of an npz file count as columns.
+_TYPED = (str(choices.FileTask.CSV), str(choices.FileTask.PARQUET))
+TABLES = (*_TYPED, str(choices.FileTask.NPZ))
+_SQLITE = (str(choices.FileTask.TFF_SQLITE),)
+_IMAGES = (str(choices.FileTask.IMAGE_FOLDER),)
+_FEATURE_SKEW = (choices.Partition.FEATURE_SKEW,)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -13,7 +24,8 @@ class Task(leaves.Record):
 
   section: ClassVar[str] = 'task'
   name: str | None = leaves.leaf(
-    'Data set with its loss and metrics: a name from tff_pipeline.tasks.',
+    'Data set with its loss and metrics: a name from tff_pipeline.tasks, or '
+    'your own data by its format: ' + ', '.join(_FILES) + '.',
     required=True,
   )
   source: choices.Source = leaves.leaf(
@@ -32,7 +44,7 @@ class Task(leaves.Record):
   )
   clients: int | None = leaves.leaf(
     'Number of clients that pooled data is dealt to.',
-    used_by=('partition', (choices.Partition.IID, choices.Partition.DIRICHLET)),
+    used_by=('partition', _POOLED),
     required=True,
     at_least=1,
   )
@@ -43,16 +55,53 @@ class Task(leaves.Record):
     required=True,
     above=0.0,
   )
+  shards_per_client: int | None = leaves.leaf(
+    'Shards, of the examples sorted by label, that a client gets.',
+    used_by=('partition', (choices.Partition.SHARDS,)),
+    required=True,
+    at_least=1,
+  )
+  labels_per_client: int | None = leaves.leaf(
+    'Number of different labels that a client has.',
+    used_by=('partition', (choices.Partition.LABEL_COUNT,)),
+    required=True,
+    at_least=1,
+  )
+  size_sigma: float | None = leaves.leaf(
+    'Standard deviation of the logarithm of the number of examples of a '
+    'client: 0 is even, 2 very uneven.',
+    used_by=('partition', (choices.Partition.QUANTITY_SKEW,)),
+    required=True,
+    at_least=0.0,
+    at_most=10.0,
+  )
+  transform: choices.Transform | None = leaves.leaf(
+    'How the features of clients differ: noise of another level, images '
+    'turned by another angle, or another brightness.',
+    used_by=('partition', _FEATURE_SKEW),
+    required=True,
+  )
+  transform_strength: float | None = leaves.leaf(
+    'Largest standard deviation of the noise, largest angle in degrees, or '
+    'largest relative change of brightness (at most 1).',
+    used_by=('partition', _FEATURE_SKEW),
+    required=True,
+    at_least=0.0,
+  )
+  min_examples: int | None = leaves.leaf(
+    'Fewest examples of a client that pooled data is dealt to; 0 allows '
+    'clients without any. Unset means 1.',
+    used_by=('partition', _POOLED),
+    at_least=0,
+  )
   max_clients: int | None = leaves.leaf(
     'Keep only the first clients of a data set that has clients of its own, '
-    'in the order of their names.',
-    used_by=('partition', (choices.Partition.NATURAL,)),
+    'in the order of their names; they may be dealt anew.',
     at_least=1,
   )
   max_client_examples: int | None = leaves.leaf(
     'Keep only the first training examples of each client of a data set that '
     'has clients of its own.',
-    used_by=('partition', (choices.Partition.NATURAL,)),
     at_least=1,
   )
   labelling: choices.Labelling | None = leaves.leaf(
@@ -72,4 +121,79 @@ class Task(leaves.Record):
     used_by=('labelling', (choices.Labelling.OWN,)),
     required=True,
     at_least=0.0,
+  )
+  path: str | None = leaves.leaf(
+    'Your own file; a folder for image_folder.',
+    used_by=('name', _FILES),
+    required=True,
+  )
+  client_column: str | None = leaves.leaf(
+    'Column (npz: array) that says whose row it is. Needed for natural '
+    'clients; never a feature.',
+    used_by=('name', TABLES),
+  )
+  label_column: str | None = leaves.leaf(
+    'Column (npz: array, tff_sqlite: feature) that is to be predicted.',
+    used_by=('name', (*TABLES, *_SQLITE)),
+    required=True,
+  )
+  feature_columns: str | None = leaves.leaf(
+    'Columns (npz: arrays, tff_sqlite: features) to predict from, separated '
+    'by commas. Unset means all others.',
+    used_by=('name', (*TABLES, *_SQLITE)),
+  )
+  categorical_columns: str | None = leaves.leaf(
+    'Feature columns with categories instead of numbers, separated by commas; '
+    'one-hot encoded.',
+    used_by=('name', _TYPED),
+  )
+  target: choices.Target | None = leaves.leaf(
+    'What the labels are: classes of any kind, or numbers (regression). '
+    'Unset means classes.',
+    used_by=('name', TABLES),
+  )
+  missing: choices.Missing | None = leaves.leaf(
+    'Rows with an empty cell: refuse the file, fill (numbers with the mean of '
+    'the training rows and a column that says so, categories with zeros), or '
+    'drop the row. Unset means refuse.',
+    used_by=('name', _TYPED),
+  )
+  scaling: choices.Scaling | None = leaves.leaf(
+    'Numeric features: standardise by mean and standard deviation of the '
+    'training rows (which no epsilon covers), or none. Unset means '
+    'standardise; npz images of whole numbers are divided by 255 instead.',
+    used_by=('name', TABLES),
+  )
+  split: choices.Split | None = leaves.leaf(
+    'Held-out rows: those of a share of the clients, or a share of the rows '
+    'of each client. Unset means within_client.',
+    used_by=('name', (*TABLES, *_IMAGES)),
+  )
+  test_share: float | None = leaves.leaf(
+    'Share that is held out. Unset means 0.2.',
+    used_by=('name', (*TABLES, *_IMAGES)),
+    above=0.0,
+    below=1.0,
+  )
+  image_size: int | None = leaves.leaf(
+    'Width and height that images are resized to, in pixels.',
+    used_by=('name', _IMAGES),
+    required=True,
+    at_least=1,
+    at_most=4096,
+  )
+  image_mode: choices.ImageMode | None = leaves.leaf(
+    'Channels of the images. Unset means rgb.', used_by=('name', _IMAGES)
+  )
+  classes: int | None = leaves.leaf(
+    'Number of classes; labels are whole numbers from 0.',
+    used_by=('name', _SQLITE),
+    required=True,
+    at_least=2,
+  )
+  test_examples: int | None = leaves.leaf(
+    'Most held-out examples that are loaded, from whole clients. Unset means '
+    '10000.',
+    used_by=('name', _SQLITE),
+    at_least=1,
   )

@@ -116,6 +116,13 @@ class Client(_OptimizerRecord):
     'Whether a client shuffles its examples before each epoch.',
     default=choices.Shuffle.ON,
   )
+  max_examples: int | None = leaves.leaf(
+    'A client trains on its first ones only, at most this many.', at_least=1
+  )
+  max_steps: int | None = leaves.leaf(
+    'A client stops after this many steps in a round, over all epochs.',
+    at_least=1,
+  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,17 @@
-"""Federated data in memory: flat arrays with per-client offsets."""
+"""What clients have: the contract, and data in memory that keeps it.
+
+In memory, examples are flat arrays with per-client offsets; `streamed` reads
+those of a cohort from a file instead.
+"""
 
 import collections
 import dataclasses
-from typing import Any
+import functools
+from typing import Any, Protocol
 
 import numpy as np
+
+from tff_pipeline.data import aligned
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,6 +35,37 @@ class Examples:
 
   def __len__(self) -> int:
     return len(self.x)
+
+
+class Clients(Protocol):
+  """The examples of many clients, wherever they are kept.
+
+  Attributes:
+    num_clients: The population.
+    client_sizes: Examples of each client; int64[clients].
+    prototype: No examples, of the shapes and dtypes of all others.
+  """
+
+  num_clients: int
+  client_sizes: np.ndarray
+  prototype: Examples
+
+  def client(self, index: int) -> collections.OrderedDict[str, Any]:
+    """Returns one client's rows under the keys x and y."""
+
+  def gather(self, clients: np.ndarray) -> tuple[Examples, np.ndarray]:
+    """Returns examples among which are those of a cohort.
+
+    Args:
+      clients: Indices of different clients; int64[k].
+
+    Returns:
+      The examples, and the first row of each client in them, int64[k]; the
+      rows of client i are the `client_sizes[i]` ones from there.
+    """
+
+  def prefetch(self, clients: np.ndarray) -> None:
+    """Says which cohort comes next; changes nothing but the time it takes."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,7 +95,7 @@ class ClientData:
     """The population."""
     return len(self.offsets) - 1
 
-  @property
+  @functools.cached_property
   def client_sizes(self) -> np.ndarray:
     """Examples of each client; int64[clients]."""
     return np.diff(self.offsets)
@@ -68,6 +106,18 @@ class ClientData:
     return collections.OrderedDict(
       x=self.examples.x[rows], y=self.examples.y[rows]
     )
+
+  @property
+  def prototype(self) -> Examples:
+    """No examples, of the shapes and dtypes of all others."""
+    return Examples(self.examples.x[:0], self.examples.y[:0])
+
+  def gather(self, clients: np.ndarray) -> tuple[Examples, np.ndarray]:
+    """Returns all examples, and the first row of each client."""
+    return self.examples, self.offsets[clients]
+
+  def prefetch(self, clients: np.ndarray) -> None:
+    """Does nothing: everything is in memory."""
 
 
 def from_assignment(
@@ -85,7 +135,10 @@ def from_assignment(
   order = np.concatenate(clients)
   sizes = [len(rows) for rows in clients]
   offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-  return ClientData(Examples(examples.x[order], examples.y[order]), offsets)
+  arranged = Examples(
+    aligned.take(examples.x, order), aligned.take(examples.y, order)
+  )
+  return ClientData(arranged, offsets)
 
 
 def first(

@@ -10,7 +10,9 @@ imported, so that mistakes are found before TensorFlow loads.
 about everything that can be known without reading them in full.
 """
 
+from collections.abc import Mapping
 import dataclasses
+from typing import Any
 
 from tff_pipeline.data import client_data
 
@@ -33,9 +35,15 @@ class DataSet:
     is_stand_in: Whether it is generated in the place of the real data.
     uncovered: What was computed from private data without noise while loading,
       each a clause; a privacy statement does not cover it.
+    class_names: What the labels of the user's own data are called, in the order
+      of the logits; empty if they have no names.
+    feature_names: What the features of the user's own data are called; empty if
+      they have no names.
+    encoding: How features and labels of the user's own data were made, as plain
+      values ready for JSON.
   """
 
-  train: client_data.Examples | client_data.ClientData
+  train: client_data.Examples | client_data.Clients
   test: client_data.Examples
   num_classes: int
   objective: str = 'classification'
@@ -45,3 +53,6 @@ class DataSet:
   client_test: client_data.ClientData | None = None
   is_stand_in: bool = False
   uncovered: tuple[str, ...] = ()
+  class_names: tuple[str, ...] = ()
+  feature_names: tuple[str, ...] = ()
+  encoding: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -12,7 +12,9 @@ from sklearn import model_selection
 from tff_pipeline import config
 from tff_pipeline.data import client_data
 from tff_pipeline.data import data_set
+from tff_pipeline.data import stand_in
 
+NUM_FEATURES = 64
 NUM_CLASSES = 10
 _TEST_EXAMPLES = 360
 # The held-out set is one and the same in every experiment, whatever its seed.
@@ -24,7 +26,21 @@ def load(task: config.Task, *, data_dir: pathlib.Path) -> data_set.DataSet:
 
   x is float32 in [0, 1], shape [n, 64]; y is int32, shape [n].
   """
-  del task, data_dir  # It ships with scikit-learn.
+  del data_dir  # It ships with scikit-learn.
+  is_stand_in = task.source is config.Source.STAND_IN
+  if is_stand_in:
+    train, test = stand_in.rows(NUM_FEATURES, num_classes=NUM_CLASSES)
+  else:
+    train, test = _read()
+  return data_set.DataSet(
+    train=train,
+    test=test,
+    num_classes=NUM_CLASSES,
+    is_stand_in=is_stand_in,
+  )
+
+
+def _read() -> stand_in.Pooled:
   bunch = datasets.load_digits()
   x = (bunch.data / 16.0).astype(np.float32)
   y = bunch.target.astype(np.int32)
@@ -35,8 +51,7 @@ def load(task: config.Task, *, data_dir: pathlib.Path) -> data_set.DataSet:
     stratify=y,
     random_state=_SPLIT_SEED,
   )
-  return data_set.DataSet(
-    train=client_data.Examples(x_train, y_train),
-    test=client_data.Examples(x_test, y_test),
-    num_classes=NUM_CLASSES,
+  return (
+    client_data.Examples(x_train, y_train),
+    client_data.Examples(x_test, y_test),
   )

@@ -4,6 +4,7 @@ A process of this package takes dense data: a sequence of one element with all
 tensors of the client and its shuffle key. The key is made here, from seed,
 round and client, none of which the client's work can see. A process that adds
 noise on the client also asks for a noise key, which the seed does not decide.
+A stateful one asks for the client's index and state (`state_channel`).
 Any other process, such as TFF's own ones, gets shuffled and batched datasets.
 """
 
@@ -17,10 +18,20 @@ from tensorflow_federated.python.common_libs import structure
 
 from tff_pipeline import sampling
 from tff_pipeline.client_work import training_loop
+from tff_pipeline.data import aligned
 from tff_pipeline.data import client_data
+from tff_pipeline.engines import state_channel
 from tff_pipeline.privacy import noise_key as noise_keys
 
 Element = collections.OrderedDict[str, Any]
+
+# What no batch of examples has.
+_DENSE = {
+  training_loop.KEY,
+  training_loop.NOISE_KEY,
+  training_loop.INDEX,
+  training_loop.STATE,
+}
 
 
 class Cohort(NamedTuple):
@@ -34,6 +45,10 @@ class Cohort(NamedTuple):
     sizes: Number of rows of each client; int64[size].
     keys: Shuffle keys; int64[size, 2].
     noise_keys: int64[size, 2]; zeros if the process asks for none.
+    indices: Which client of the population each one is; int64[size].
+    state_rows: Where the state of each client is in `states`; int64[size].
+    states: Flat tensors of the clients' states, [size, ...] each; empty for a
+      stateless process.
   """
 
   size: Any
@@ -43,6 +58,9 @@ class Cohort(NamedTuple):
   sizes: Any
   keys: Any
   noise_keys: Any
+  indices: Any
+  state_rows: Any
+  states: tuple[Any, ...] = ()
 
 
 class Feed:
@@ -54,12 +72,13 @@ class Feed:
 
   def __init__(
     self,
-    data: client_data.ClientData,
+    data: client_data.Clients,
     *,
     element_type: tff.Type,
     schedule: training_loop.Schedule,
     seed: int,
     noise_key: noise_keys.NoiseKey,
+    channel: state_channel.Channel | None = None,
   ):
     """Initializes the feed.
 
@@ -67,30 +86,38 @@ class Feed:
       data: All clients.
       element_type: Type of an element of a client's data.
       schedule: Epochs, batches and shuffling of batched datasets; a process
-        that takes dense data has its own.
+        that takes dense data has its own. The limit on examples holds for both.
       seed: The experiment's seed; decides the shuffle keys.
       noise_key: The run's noise key; decides the clients' noise keys.
+      channel: How states enter the element, if it has any.
     """
     self._data = data
     self._schedule = schedule
     self._seed = seed
     self._noise_key = noise_key
     self._names = [name for name, _ in structure.iter_elements(element_type)]
-    self.is_dense = training_loop.KEY in self._names
+    self._channel = channel
+    self.is_dense = bool(_DENSE & set(self._names))
+    self._examples = None
     self._x = None
     self._y = None
 
   def cohort(self, *, round_num: int, clients: np.ndarray) -> Cohort:
-    """Returns a cohort's arrays; the flat data is shared by all rounds.
+    """Returns a cohort's arrays; flat data in memory is shared by all rounds.
 
     The largest clients come first, so that lanes which take turns are even.
+    States are not in it yet.
     """
-    if self._x is None:
-      self._x = tf.constant(self._data.examples.x)
-      self._y = tf.constant(self._data.examples.y)
     sizes = self._data.client_sizes[clients]
+    if self._schedule.max_examples is not None:
+      sizes = np.minimum(sizes, self._schedule.max_examples)
     order = np.argsort(-sizes, kind='stable')
     clients, sizes = clients[order], sizes[order]
+    examples, starts = self._data.gather(clients)
+    if examples is not self._examples:
+      self._examples = examples
+      self._x = aligned.as_tensor(examples.x)
+      self._y = aligned.as_tensor(examples.y)
     keys = sampling.client_keys(self._seed, round_num, clients)
     noise = np.zeros_like(keys)
     if training_loop.NOISE_KEY in self._names:
@@ -99,25 +126,31 @@ class Feed:
       size=tf.constant(len(clients), tf.int32),
       x=self._x,
       y=self._y,
-      starts=tf.constant(self._data.offsets[clients], tf.int64),
+      starts=tf.constant(starts, tf.int64),
       sizes=tf.constant(sizes, tf.int64),
       keys=tf.constant(keys, tf.int64),
       noise_keys=tf.constant(noise, tf.int64),
+      indices=tf.constant(clients, tf.int64),
+      state_rows=tf.constant(order, tf.int64),
     )
 
   def cohort_spec(self) -> Cohort:
     """Returns the tensor specs of `cohort`, the same for every round."""
-    examples = self._data.examples
+    examples = self._data.prototype
     many = tf.TensorSpec([None], tf.int64)
     pairs = tf.TensorSpec([None, 2], tf.int64)
+    specs = self._channel.specs if self._channel else ()
     return Cohort(
       size=tf.TensorSpec([], tf.int32),
-      x=tf.TensorSpec(examples.x.shape, examples.x.dtype),
-      y=tf.TensorSpec(examples.y.shape, examples.y.dtype),
+      x=tf.TensorSpec([None, *examples.x.shape[1:]], examples.x.dtype),
+      y=tf.TensorSpec([None, *examples.y.shape[1:]], examples.y.dtype),
       starts=many,
       sizes=many,
       keys=pairs,
       noise_keys=pairs,
+      indices=many,
+      state_rows=many,
+      states=tuple(tf.TensorSpec([None, *s.shape], s.dtype) for s in specs),
     )
 
   def element(self, cohort: Cohort, index: Any) -> Element:
@@ -129,7 +162,13 @@ class Feed:
       'y': cohort.y[rows],
       training_loop.KEY: cohort.keys[index],
       training_loop.NOISE_KEY: cohort.noise_keys[index],
+      training_loop.INDEX: cohort.indices[index],
     }
+    if self._channel is not None:
+      row = cohort.state_rows[index]
+      values[training_loop.STATE] = self._channel.packed(
+        leaf[row] for leaf in cohort.states
+      )
     return Element((name, values[name]) for name in self._names)
 
   def dataset(self, cohort: Cohort, index: Any) -> tf.data.Dataset:
@@ -150,12 +189,13 @@ class Feed:
       part = tf.data.Dataset.from_tensor_slices(examples)
       part = part.batch(self._schedule.batch_size)
       batches = part if batches is None else batches.concatenate(part)
-    return batches
+    max_steps = self._schedule.max_steps
+    return batches if max_steps is None else batches.take(max_steps)
 
 
 def for_process(
   process: tff.learning.templates.LearningProcess,
-  data: client_data.ClientData,
+  data: client_data.Clients,
   *,
   schedule: training_loop.Schedule,
   seed: int,
@@ -169,4 +209,5 @@ def for_process(
     schedule=schedule,
     seed=seed,
     noise_key=noise_key,
+    channel=state_channel.find(process),
   )

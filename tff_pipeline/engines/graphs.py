@@ -5,18 +5,49 @@ outputs. `Graph` imports it into the graph that is being built, so that a whole
 round becomes one TensorFlow function.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import itertools
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.eager import context
+from tensorflow.python.framework import op_def_registry
 import tensorflow_federated as tff
 
 _numbers = itertools.count()
 
 SEQUENCE = 'sequence'
 TENSOR = 'tensor'
+
+# Stateful in name only: control flow, and a check without a result.
+_HARMLESS = frozenset(
+  {'Assert', 'Case', 'For', 'If', 'StatefulPartitionedCall', 'While'}
+)
+
+
+def concurrent_function(
+  function: Callable[..., list[tf.Tensor]], spec: Any
+) -> Callable[..., list[tf.Tensor]]:
+  """Traces a function whose independent parts may run at the same time.
+
+  `tf.function` runs all operations that TensorFlow calls stateful one after
+  another, and a loop around an assertion counts as one. So this is right for
+  functions of graphs that are `Graph.is_pure` only.
+
+  Args:
+    function: Takes arguments like `spec`; returns a flat list of tensors.
+    spec: Tensor specs of all arguments.
+
+  Returns:
+    A function of the same arguments; traced, once and for all.
+  """
+  flat_spec = tf.nest.flatten(spec)
+
+  def flat_function(*tensors):
+    return function(*tf.nest.pack_sequence_as(spec, tensors))
+
+  traced = tf.compat.v1.wrap_function(flat_function, flat_spec)
+  return lambda *args: traced(*tf.nest.flatten(args))
 
 
 class Graph:
@@ -25,9 +56,13 @@ class Graph:
   Attributes:
     input_kinds: TENSOR or SEQUENCE for each flat input.
     num_outputs: Number of flat outputs.
+    is_pure: Whether nothing in it outlives a call, such as a variable.
     takes_elements: Whether a sequence is passed as the tensors of its only
       element, because that is all that the graph does with it; otherwise it is
       passed as a `tf.data.Dataset`.
+    appends: Output -> input, for each flat output that is nothing but the
+      input of the same number with that other input, which belongs to no
+      output, as one more row.
   """
 
   def __init__(self, computation: tff.framework.ConcreteComputation):
@@ -47,6 +82,9 @@ class Graph:
     self._outputs = [name for _, name in _flatten(proto.result)]
     self.num_outputs = len(self._outputs)
     self._graph_def = graph_def
+    self.appends = _find_appends(
+      graph_def, inputs=self._inputs, outputs=self._outputs
+    )
     sequences = [name for kind, name in inputs if kind == SEQUENCE]
     self._element = (
       _cut_out_sequence(graph_def, sequences[0])
@@ -54,6 +92,7 @@ class Graph:
       else None
     )
     self.takes_elements = self._element is not None
+    self.is_pure = not _stateful_operations(graph_def) - _HARMLESS
 
   def __call__(self, inputs: Sequence[Any]) -> list[tf.Tensor]:
     """Adds the computation to the current graph.
@@ -93,6 +132,14 @@ def _flatten(binding: Any) -> list[tuple[str, str]]:
   if which == 'sequence':
     return [(SEQUENCE, binding.sequence.variant_tensor_name)]
   return [leaf for part in binding.struct.element for leaf in _flatten(part)]
+
+
+def _stateful_operations(graph_def: tf.compat.v1.GraphDef) -> set[str]:
+  """Returns the kinds of stateful operations in a graph and its functions."""
+  bodies = [function.node_def for function in graph_def.library.function]
+  used = {node.op for nodes in (graph_def.node, *bodies) for node in nodes}
+  definitions = filter(None, map(op_def_registry.get, used))
+  return {found.name for found in definitions if found.is_stateful}
 
 
 def _rename_functions(graph_def: tf.compat.v1.GraphDef, *, prefix: str) -> None:
@@ -188,3 +235,46 @@ def _renamed_output(source: str, node: str) -> str:
   """Returns an input's name, now that each output of `node` is a node."""
   name, _, index = source.partition(':')
   return f'{node}_{index or 0}' if name == node else source
+
+
+def _find_appends(
+  graph_def: tf.compat.v1.GraphDef,
+  *,
+  inputs: Sequence[str],
+  outputs: Sequence[str],
+) -> dict[int, int]:
+  """Returns `Graph.appends`: what `aggregation.collecting` accumulates."""
+  nodes = {node.name: node for node in graph_def.node}
+  numbers = {_node_name(name): index for index, name in enumerate(inputs)}
+
+  def source(name: str) -> tf.compat.v1.NodeDef | None:
+    node = nodes.get(_node_name(name))
+    while node is not None and node.op == 'Identity':
+      node = nodes.get(_node_name(node.input[0]))
+    return node
+
+  def is_zero(node: tf.compat.v1.NodeDef) -> bool:
+    return node.op == 'Const' and not tf.make_ndarray(node.attr['value'].tensor)
+
+  def appended(output: str) -> tuple[int | None, int | None]:
+    concat = source(output)
+    if concat is None or concat.op != 'ConcatV2' or len(concat.input) != 3:
+      return None, None
+    many, row, axis = map(source, concat.input)
+    if row.op != 'ExpandDims' or not is_zero(axis):
+      return None, None
+    one, dim = map(source, row.input)
+    if not is_zero(dim):
+      return None, None
+    return numbers.get(many.name), numbers.get(one.name)
+
+  found = {}
+  for index, output in enumerate(outputs):
+    to, row = appended(output)
+    if to == index and row is not None and row >= len(outputs):
+      found[index] = row
+  return found
+
+
+def _node_name(tensor: str) -> str:
+  return tensor.split(':')[0].removeprefix('^')

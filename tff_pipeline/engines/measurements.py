@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 UNNOISED = 'unnoised_'
-# What a mechanism itself releases, or what is public from the start.
-_COVERED = ('clip_norm',)
+# What a mechanism releases, what follows from that, and what is public.
+_COVERED = ('clip_norm', 'released_update_norm', 'noise_norm')
 # Levels of a composed process's metrics that carry no meaning of their own.
 _PLUMBING = (
   'client_work',

@@ -26,6 +26,7 @@ import tensorflow_federated as tff
 
 from tff_pipeline.engines import engine
 from tff_pipeline.engines import feeds
+from tff_pipeline.engines import state_channel
 
 _STARTUP_SECONDS = 60.0
 _MAX_MESSAGE_BYTES = 2 * 1000 * 1000 * 1000
@@ -141,6 +142,7 @@ class TffRuntime:
   ):
     self._process = process
     self._feed = feed
+    self.channel = state_channel.find(process)
     self._worker = None
     self._context = None
 
@@ -164,11 +166,20 @@ class TffRuntime:
       return self._process.initialize()
 
   def round(
-    self, state: Any, *, round_num: int, clients: np.ndarray
+    self,
+    state: Any,
+    *,
+    round_num: int,
+    clients: np.ndarray,
+    states: state_channel.Leaves | None = None,
   ) -> engine.Round:
     """Runs one round over a cohort, which may be empty."""
     cohort = self._feed.cohort(round_num=round_num, clients=clients)
+    if self.channel is not None:
+      rows = self.channel.tensors(states, len(clients))
+      cohort = cohort._replace(states=rows)
     datasets = [self._feed.dataset(cohort, i) for i in range(len(clients))]
     with tff.framework.get_context_stack().install(self._context):
       output = self._process.next(state, datasets)
-    return engine.Round(state=output.state, metrics=output.metrics)
+    metrics, rows = state_channel.split(self.channel, output.metrics)
+    return engine.Round(state=output.state, metrics=metrics, client_states=rows)

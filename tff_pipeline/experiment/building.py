@@ -19,6 +19,7 @@ if typing.TYPE_CHECKING:
   import tensorflow_federated as tff
 
   from tff_pipeline.engines import engine as engines
+  from tff_pipeline.engines import state_channel
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,6 +32,9 @@ class Parts:
     sampler: Round number -> client ids.
     guarantee: What the run promises.
     engine: Not entered yet.
+    channel: What clients keep between rounds; `None` if nothing.
+    initial_client_state: State of a client that never took part; unset means
+      zeros.
   """
 
   task: tasks.Task
@@ -38,6 +42,8 @@ class Parts:
   sampler: sampling.Sampler
   guarantee: accounting.Guarantee
   engine: 'engines.Engine'
+  channel: 'state_channel.Channel | None' = None
+  initial_client_state: Any = None
 
 
 def smoke_round() -> None:
@@ -77,8 +83,14 @@ def build(
   Raises:
     UsageError: If the config does not fit the data.
   """
+  from tff_pipeline.engines import threads
   from tff_pipeline.models import functional
 
+  in_process = experiment.engine is config.EngineName.IN_PROCESS
+  if in_process and not _is_centralized(experiment):
+    threads.prefer_clients(
+      experiment.cohort.clients_per_round or experiment.task.clients or 1
+    )
   leaves = experiment.task
   if _is_centralized(experiment):
     leaves = tasks.pooled(leaves)
@@ -136,6 +148,7 @@ def _federated(
     sampler=mechanism.sampler,
     guarantee=mechanism.guarantee,
     engine=engine,
+    channel=engine.channel,
   )
 
 

@@ -7,6 +7,8 @@ import pathlib
 import typing
 from typing import Any
 
+import numpy as np
+
 from tff_pipeline import config
 from tff_pipeline import validate
 from tff_pipeline.experiment import building
@@ -28,6 +30,7 @@ _log = logging.getLogger(__name__)
 SUMMARY = 'summary.json'
 _STATEMENT = 'privacy.json'
 _LEDGER = 'ledger'
+_ENCODING = 'encoding.json'
 FINISHED = 'finished'
 AT_MAX_EPSILON = 'stopped at max_epsilon'
 
@@ -45,6 +48,7 @@ class Session:
     folder: pathlib.Path,
   ):
     from tff_pipeline import evaluation
+    from tff_pipeline.engines import client_store
     from tff_pipeline.outputs import checkpoints
 
     self._experiment = experiment
@@ -52,17 +56,23 @@ class Session:
     self._solution = solution
     self._folder = folder
     self._delta = experiment.privacy.delta
+    # A price that is not this run's own says so wherever it stands.
+    self._prefix = 'extrapolated_' if parts.guarantee.extrapolated else ''
     private = noise.is_noised(experiment.privacy)
     self._key = noise_keys.fingerprint(key) if private else ledgers.NO_NOISE
     self._ledger = ledgers.Ledger.open(folder / _LEDGER, noise_key=self._key)
+    self._store = client_store.for_channel(
+      parts.channel, initial=parts.initial_client_state
+    )
     self._checkpoints = checkpoints.Checkpoints(
-      folder / 'checkpoints', warn=_log.warning
+      folder / 'checkpoints', warn=_log.warning, store=self._store
     )
     self._evaluate = evaluation.Evaluator(parts.model, test=parts.task.test)
 
   def run(self, max_epsilon: float | None) -> dict[str, Any]:
     """Runs to the end, and returns the summary."""
     from tff_pipeline import rounds
+    from tff_pipeline.engines import client_store
     from tff_pipeline.outputs import progress
     from tff_pipeline.outputs import tables
 
@@ -88,10 +98,20 @@ class Session:
         table.write(round_num, row)
         bar.update(round_num, row)
 
+      trainer = client_store.keeping(engine, self._store)
+
+      def train(
+        state: Any, round_num: int, clients: np.ndarray
+      ) -> tuple[Any, dict[str, float]]:
+        if round_num < last:
+          # Data that is not in memory is read while this round trains.
+          self._parts.task.train.prefetch(self._parts.sampler(round_num + 1))
+        return _train(trainer, state, round_num, clients)
+
       steps = rounds.Steps(
         sample=self._parts.sampler,
         record_attempt=self._ledger.append,
-        train=lambda *args: _train(engine, *args),
+        train=train,
         price=self._price,
         evaluate=lambda s: _prefixed(
           'test_', self._evaluate(building.weights(s))
@@ -165,10 +185,10 @@ class Session:
         guarantee, released, delta=self._delta, accountant='rdp'
       ),
     }
-    prefix = 'extrapolated_' if guarantee.extrapolated else ''
-    return _prefixed(prefix, columns)
+    return _prefixed(self._prefix, columns)
 
   def _finish(self, state: Any, last: int) -> dict[str, Any]:
+    from tff_pipeline.outputs import hyperparameters
     from tff_pipeline.outputs import saved_model
 
     weights = building.weights(state)
@@ -177,6 +197,10 @@ class Session:
     )
     statement = self._statement(last)
     run_directory.write_json(self._folder / _STATEMENT, statement)
+    if self._parts.task.encoding:
+      run_directory.write_json(
+        self._folder / _ENCODING, dict(self._parts.task.encoding)
+      )
     finished = last == self._experiment.rounds
     summary = {
       'status': FINISHED if finished else AT_MAX_EPSILON,
@@ -186,7 +210,16 @@ class Session:
       'privacy': statement,
       'versions': origin.versions(),
     }
+    hyperparameters.write(
+      self._folder / 'tensorboard',
+      run_directory.flat(config.to_dict(self._experiment)),
+      metrics=(
+        self._prefix + 'epsilon',
+        *_prefixed('test_', summary['test']),
+      ),
+    )
     run_directory.write_json(self._folder / SUMMARY, summary)
+    _write_report(self._folder)
     return run_directory.read_json(self._folder / SUMMARY)
 
   def _statement(self, last: int) -> dict[str, Any]:
@@ -199,12 +232,27 @@ class Session:
     )
 
 
+def _write_report(folder: pathlib.Path) -> None:
+  """Writes the run's page. What is wrong with a page is not with the run."""
+  try:
+    from tff_pipeline.report import writing
+
+    writing.write_run(folder)
+  except Exception as e:  # Drawing libraries raise anything.
+    _log.warning(
+      'No report was written (%r); the run is complete without it: python -m '
+      'experiments.report %s',
+      e,
+      folder,
+    )
+
+
 def _prefixed(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
   return {prefix + name: value for name, value in values.items()}
 
 
 def _train(
-  engine: 'engines.Engine', state: Any, round_num: int, clients: Any
+  engine: 'engines.Engine', state: Any, round_num: int, clients: np.ndarray
 ) -> tuple[Any, dict[str, float]]:
   from tff_pipeline.engines import measurements
 

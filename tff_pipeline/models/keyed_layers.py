@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tff_pipeline import keyed_noise
 from tff_pipeline import validate
+from tff_pipeline.models import cpu_layers
 
 # Operations whose result no argument decides.
 _UNSEEDED = frozenset(
@@ -75,7 +76,7 @@ def _clone_layer(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
   # stateful operation on a placeholder of Keras would remain in the graph.
   if isinstance(layer, tf.keras.Model):
     return tf.keras.models.clone_model(layer, clone_function=_clone_layer)
-  copy = type(layer).from_config(layer.get_config())
+  copy = cpu_layers.faster(type(layer)).from_config(layer.get_config())
   for random_layer in _random_layers(copy):
     random_layer._random_generator = _Generator()
   return copy

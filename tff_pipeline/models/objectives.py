@@ -38,6 +38,7 @@ def build(name: str, *, ignored_labels: Sequence[int] = ()) -> Objective:
   - next_token: a label per position, 0 for padding; cross-entropy over the
     others, accuracy over those that are not ignored either.
   - tags: a 0/1 row an example; binary cross-entropy per tag, recall at 5.
+  - regression: a number an example, [n, 1]; squared error and its root.
   - reconstruction: bytes [n, d] to be given back in [0, 1]; squared error.
 
   Args:
@@ -63,6 +64,11 @@ def build(name: str, *, ignored_labels: Sequence[int] = ()) -> Objective:
       functools.partial(tf.keras.losses.BinaryCrossentropy, from_logits=True),
       'recall_at_5',
       RecallAt5,
+    ),
+    'regression': (
+      tf.keras.losses.MeanSquaredError,
+      'root_mean_squared_error',
+      tf.keras.metrics.RootMeanSquaredError,
     ),
     'reconstruction': (
       ByteSquaredError,

@@ -7,6 +7,7 @@ are also in the saved model, which therefore takes raw images.
 
 from collections.abc import Callable
 
+from keras.src import backend
 import tensorflow as tf
 
 _CROP = 24
@@ -17,6 +18,7 @@ def wrap(
   factory: Callable[[tuple[int, ...]], tf.keras.Model],
   *,
   input_spec: tf.TensorSpec,
+  vocabulary_size: int | None = None,
 ) -> Callable[[], tf.keras.Model]:
   """Returns a factory of the model with its preprocessing in front.
 
@@ -24,16 +26,22 @@ def wrap(
   - scale: bytes become float32 in [0, 1].
   - crop: 32x32 images become 24x24, at random and flipped at random in
     training, the centre otherwise; then each image is standardized.
+  - bag_of_words: word ids from 1, 0 for none, become each word's share.
 
   Args:
     name: One of these.
     factory: Builds the model for an input shape.
     input_spec: Spec of a batch of x.
+    vocabulary_size: Number of words in a bag.
   """
   shape = tuple(input_spec.shape[1:])
   if name == 'none':
     return lambda: factory(shape)
-  layers = {'scale': _scale, 'crop': _crop}[name]
+  layers = {
+    'scale': lambda: [tf.keras.layers.Rescaling(1.0 / 255.0)],
+    'crop': lambda: [CropAndFlip(_CROP), StandardizeImages()],
+    'bag_of_words': lambda: [BagOfWords(vocabulary_size)],
+  }[name]
 
   def build() -> tf.keras.Model:
     raw = tf.keras.Input(shape, dtype=input_spec.dtype)
@@ -44,14 +52,6 @@ def wrap(
     return tf.keras.Model(raw, model(ready))
 
   return build
-
-
-def _scale() -> list[tf.keras.layers.Layer]:
-  return [tf.keras.layers.Rescaling(1.0 / 255.0)]
-
-
-def _crop() -> list[tf.keras.layers.Layer]:
-  return [CropAndFlip(_CROP), StandardizeImages()]
 
 
 class CropAndFlip(tf.keras.layers.Layer):
@@ -66,8 +66,8 @@ class CropAndFlip(tf.keras.layers.Layer):
     super().__init__(**kwargs)
     self.size = size
     # `keyed_layers` looks for this name; here it stands for an eager call.
-    self._random_generator = tf.keras.backend.RandomGenerator(
-      seed=None, rng_type='stateless'
+    self._random_generator = backend.RandomGenerator(
+      seed=0, rng_type='stateless'
     )
 
   def get_config(self) -> dict[str, object]:
@@ -113,3 +113,33 @@ class StandardizeImages(tf.keras.layers.Layer):
   def call(self, images: tf.Tensor) -> tf.Tensor:
     """Returns the images, each by its own pixels."""
     return tf.image.per_image_standardization(tf.cast(images, tf.float32))
+
+
+class BagOfWords(tf.keras.layers.Layer):
+  """Makes the ids of a text's words into the share of each word in it."""
+
+  def __init__(self, vocabulary_size: int, **kwargs: object):
+    super().__init__(**kwargs)
+    self.vocabulary_size = vocabulary_size
+
+  def get_config(self) -> dict[str, object]:
+    """Returns the constructor's arguments."""
+    return {**super().get_config(), 'vocabulary_size': self.vocabulary_size}
+
+  def call(self, ids: tf.Tensor) -> tf.Tensor:
+    """Returns float32 [n, words] of ids [n, length]; zeros for no words."""
+    ids = tf.cast(ids, tf.int32)
+    shape = [tf.shape(ids)[0], self.vocabulary_size + 1]
+    # One flat row of counters: each example's are `vocabulary_size` + 1.
+    first = tf.range(shape[0])[:, tf.newaxis] * shape[1]
+    ones = tf.ones_like(ids, tf.float32)
+    counts = tf.math.unsorted_segment_sum(
+      ones, ids + first, shape[0] * shape[1]
+    )
+    counts = tf.reshape(counts, shape)[:, 1:]
+    total = tf.reduce_sum(counts, axis=-1, keepdims=True)
+    return tf.math.divide_no_nan(counts, total)
+
+  def compute_output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns [n, words]."""
+    return (shape[0], self.vocabulary_size)

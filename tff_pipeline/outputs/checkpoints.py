@@ -1,4 +1,9 @@
-"""Server states on disk, through TFF's program state manager."""
+"""Server states on disk, through TFF's program state manager.
+
+The states of clients, where there are any, are saved before their server state
+(`client_state_log`), which completes the checkpoint: a crash rolls both back
+together, and a checkpoint that lacks either is no checkpoint.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -11,6 +16,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_pipeline.engines import client_store
+from tff_pipeline.outputs import client_state_log
 from tff_pipeline.outputs import disk
 from tff_pipeline.outputs import run_directory
 
@@ -27,13 +34,20 @@ class Checkpoints:
   read is renamed, never deleted, and the one before it is used.
   """
 
-  def __init__(self, folder: pathlib.Path, *, warn: Callable[[str], None]):
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    *,
+    warn: Callable[[str], None],
+    store: client_store.Store | None = None,
+  ):
     """Opens the store, and removes what a crash left half-written.
 
     Args:
       folder: Where the checkpoints are; created when it is missing. No other
         process uses it.
       warn: Told about every checkpoint that cannot be read.
+      store: States of the clients, saved and restored with the server's.
     """
     self._folder = folder
     self._warn = warn
@@ -42,6 +56,9 @@ class Checkpoints:
     )
     for partial in folder.glob(f'{_PREFIX}*_temp*'):
       shutil.rmtree(partial)
+    self._client_states = (
+      None if store is None else client_state_log.ClientStateLog(folder, store)
+    )
 
   def rounds(self) -> list[int]:
     """Returns the rounds that have a checkpoint, in order."""
@@ -54,13 +71,19 @@ class Checkpoints:
       OSError: If it cannot be written. Earlier checkpoints are safe.
     """
     path = self._folder / f'{_PREFIX}{round_num}'
+    if self._client_states is not None:
+      self._client_states.write(round_num)
     with disk.os_errors(path):
       asyncio.run(self._manager.save(state, round_num))
     for part in (*path.rglob('*'), path, self._folder):
       run_directory.sync(part)
+    if self._client_states is not None:
+      self._client_states.prune(self.rounds())
 
   def restore(self, structure: Any) -> tuple[Any, int]:
     """Returns the newest readable state and its round.
+
+    The store, if there is one, then holds the clients' states of that round.
 
     Args:
       structure: A state of the same process, such as the initial one.
@@ -73,6 +96,8 @@ class Checkpoints:
       try:
         state = asyncio.run(self._manager.load(round_num, structure))
         _check_fits(state, structure)
+        if self._client_states is not None:
+          self._client_states.load(round_num)
       except Exception as e:  # TensorFlow has no one type for a broken file.
         self._set_aside(round_num, e)
       else:
@@ -87,6 +112,8 @@ class Checkpoints:
     while (aside := self._folder / f'corrupt_{round_num}_{number}').exists():
       number += 1
     path.rename(aside)
+    if self._client_states is not None:
+      self._client_states.set_aside(round_num, aside)
     reason = str(error).strip().splitlines() or [type(error).__name__]
     self._warn(
       f'The checkpoint of round {round_num} cannot be read ({reason[0]}). It '

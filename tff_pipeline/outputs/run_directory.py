@@ -129,7 +129,7 @@ class RunDirectory:
     """Raises `UsageError`, naming the leaves, if the run has another config."""
     if self.record is None:
       return
-    ours, theirs = _flat(config), _flat(self.record['config'])
+    ours, theirs = flat(config), flat(self.record['config'])
     differing = [
       f'--{leaf} was {theirs.get(leaf, "unset")}, now {ours.get(leaf, "unset")}'
       for leaf in sorted(ours.keys() | theirs.keys())
@@ -204,12 +204,16 @@ def _obstacle(path: pathlib.Path) -> str:
   return ''
 
 
-def _flat(values: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-  """Returns nested values under dotted names."""
-  flat = {}
+def flat(values: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  """Returns nested values under dotted names.
+
+  >>> flat({'client': {'epochs': 3}, 'rounds': 40})
+  {'client.epochs': 3, 'rounds': 40}
+  """
+  found = {}
   for name, value in values.items():
     if isinstance(value, Mapping):
-      flat |= _flat(value, prefix + name + '.')
+      found |= flat(value, prefix + name + '.')
     else:
-      flat[prefix + name] = value
-  return flat
+      found[prefix + name] = value
+  return found

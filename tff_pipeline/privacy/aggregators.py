@@ -5,10 +5,12 @@ cohort would divide by zero.
 """
 
 import collections
+import math
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
+from tensorflow_federated.python.common_libs import structure
 import tensorflow_privacy as tfp
 
 from tff_pipeline import keyed_noise
@@ -19,16 +21,21 @@ class MeasuredDpMean(tff.aggregators.UnweightedAggregationFactory):
 
   Its state is that factory's, so the event of a release is found by
   `extract_dp_event_from_state`. Its measurements are `clip_norm`, the one in
-  force in this round, and `clipped_share`, which is not noised.
+  force in this round; `released_update_norm`, the L2 norm of the noised mean;
+  `noise_norm`, what that norm is expected to be of noise alone (root mean
+  square); and `clipped_share`, which is not noised.
   """
 
   def __init__(self, query: tfp.SumAggregationDPQuery, *, denominator: float):
     """Initializes the factory.
 
     Args:
-      query: A sum whose sample parameters are its clip norm.
+      query: A sum whose sample parameters are its clip norm, with a
+        `noise_stddev`.
       denominator: What the sum is divided by; public.
     """
+    self._sum = query
+    self._denominator = denominator
     self._query = tfp.NormalizedQuery(query, denominator=denominator)
 
   def create(self, value_type: tff.Type) -> tff.templates.AggregationProcess:
@@ -36,6 +43,9 @@ class MeasuredDpMean(tff.aggregators.UnweightedAggregationFactory):
     private = tff.aggregators.DifferentiallyPrivateFactory(self._query)
     inner = private.create(value_type)
     state_type = inner.initialize.type_signature.result
+    dimensions = sum(
+      math.prod(spec.shape) for spec in structure.flatten(value_type)
+    )
 
     @tff.tensorflow.computation(state_type.member)
     def clip_norm_in_force(state):
@@ -46,11 +56,18 @@ class MeasuredDpMean(tff.aggregators.UnweightedAggregationFactory):
       _, norm, _ = keyed_noise.zero_if_non_finite(value)
       return tf.cast(norm > clip_norm, tf.float32), tf.constant(1.0)
 
+    @tff.tensorflow.computation(state_type.member)
+    def noise_norm_in_force(state):
+      stddev = self._sum.noise_stddev(state.query_state.numerator_state)
+      return tf.cast(stddev, tf.float32) * (dimensions**0.5 / self._denominator)
+
     @tff.tensorflow.computation
-    def measurements(clip_norm, clipped, clients):
+    def measurements(clip_norm, clipped, clients, released, noise_norm):
       return collections.OrderedDict(
         clip_norm=clip_norm,
         clipped_share=tf.math.divide_no_nan(clipped, clients),
+        released_update_norm=tf.linalg.global_norm(tf.nest.flatten(released)),
+        noise_norm=noise_norm,
       )
 
     @tff.federated_computation(
@@ -64,7 +81,10 @@ class MeasuredDpMean(tff.aggregators.UnweightedAggregationFactory):
         )
       )
       output = inner.next(state, value)
-      measured = tff.federated_map(measurements, (clip_norm, clipped, clients))
+      noise_norm = tff.federated_map(noise_norm_in_force, state)
+      measured = tff.federated_map(
+        measurements, (clip_norm, clipped, clients, output.result, noise_norm)
+      )
       return tff.templates.MeasuredProcessOutput(
         output.state, output.result, measured
       )

@@ -93,6 +93,10 @@ class KeyedGaussianSumQuery(tfp.SumAggregationDPQuery):
     """Returns the clip norm of the next release."""
     return collections.OrderedDict(clip_norm=global_state.l2_norm_clip)
 
+  def noise_stddev(self, global_state: Any) -> Any:
+    """Returns the standard deviation of the noise on the next sum."""
+    return global_state.stddev
+
 
 class KeyedAdaptiveClipSumQuery(tfp.SumAggregationDPQuery):
   """A keyed Gaussian sum whose clip norm follows a quantile of the norms.
@@ -209,3 +213,7 @@ class KeyedAdaptiveClipSumQuery(tfp.SumAggregationDPQuery):
   def derive_metrics(self, global_state: Any) -> Any:
     """Returns the clip norm of the next release."""
     return collections.OrderedDict(clip_norm=global_state.l2_norm_clip)
+
+  def noise_stddev(self, global_state: Any) -> Any:
+    """Returns the standard deviation of the noise on the next sum."""
+    return self._sum_noise_multiplier * global_state.l2_norm_clip

@@ -1,0 +1,1 @@
+"""Run directories -> tables, figures, one self-contained HTML page."""

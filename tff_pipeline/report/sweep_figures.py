@@ -1,0 +1,427 @@
+"""Figures of a sweep, or of any runs side by side.
+
+Epsilons about different things (`comparison.Promise`) get panels of their own:
+they are not on one axis.
+"""
+
+from collections.abc import Iterator, Sequence
+import functools
+import math
+
+from matplotlib import transforms
+
+from tff_pipeline.privacy import statement as statements
+from tff_pipeline.report import comparison
+from tff_pipeline.report import drawing
+from tff_pipeline.report import tables
+
+Arms = Sequence[comparison.Arm]
+
+_MOST_CURVES = 12
+_INTERVALS = (
+  f'Bars are {comparison.LEVEL:.0%} t intervals of the mean over seeds; dots '
+  'are single runs.'
+)
+
+
+def build(arms: Arms, *, metric: str) -> Iterator[drawing.Figure]:
+  """Yields the figures that these arms have enough for."""
+  yield _frontier(arms, metric)
+  leaf = _numeric_leaf(arms)
+  if leaf is not None:
+    yield _by_leaf(arms, metric, leaf)
+  if len(arms) > 1:
+    other = comparison.reference(arms)
+    pairs = [
+      arm
+      for arm in arms
+      if arm is not other
+      and len(comparison.differences(arm, other, metric=metric))
+    ]
+    if pairs:
+      yield _paired(pairs, other, metric)
+  yield _curves(arms, metric)
+
+
+def promises(arms: Arms) -> dict[comparison.Promise, list[comparison.Arm]]:
+  """Returns what epsilons are about -> the arms that may share an axis.
+
+  Where nothing is promised epsilon is infinite under every relation, so those
+  arms are in every group.
+  """
+  nothing = [arm for arm in arms if arm.promise.scope == 'none']
+  groups: dict[comparison.Promise, list[comparison.Arm]] = {}
+  for arm in arms:
+    if arm.promise.scope != 'none':
+      groups.setdefault(arm.promise, []).append(arm)
+  if not groups:
+    return {arms[0].promise: list(arms)}
+  return {key: [*members, *nothing] for key, members in groups.items()}
+
+
+def _frontier(arms: Arms, metric: str) -> drawing.Figure:
+  groups = promises(arms)
+  return drawing.Figure(
+    name='frontier',
+    title=f'{tables.metric_name(metric).capitalize()} against ε',
+    caption=f'{_INTERVALS} ε (logarithmic) is that of one run, '
+    + '; '.join(about.label for about in groups)
+    + '. Open markers at the right edge, beyond the break: ε is infinite.'
+    + (
+      ' Panels have different kinds of ε, which cannot be compared.'
+      if len(groups) > 1
+      else ''
+    ),
+    panels=len(groups),
+    draw=functools.partial(_draw_frontier, groups, metric),
+    height=4.2,
+  )
+
+
+def _draw_frontier(groups, metric, panels, shape) -> None:
+  values = [
+    v for arms in groups.values() for arm in arms for v in arm.by_seed(metric)
+  ]
+  for axes, (about, arms) in zip(panels, groups.items(), strict=True):
+    _draw_one_frontier(axes, arms, metric, shape)
+    axes.set_ylabel(tables.metric_name(metric))
+    delta = f' at δ = {about.delta:g}' if about.scope != 'none' else ''
+    kind = ', extrapolated' if about.extrapolated else ''
+    relation = about.relation.replace('_', ' ')
+    axes.set_xlabel(f'ε{kind}{delta} ({relation or "no mechanism"})')
+    _set_limits(axes, arms, metric, values, shape)
+    if len(groups) > 1:
+      axes.set_title(about.label, fontsize=8)
+
+
+def _draw_one_frontier(axes, arms, metric, shape) -> None:
+  finite = sorted(
+    (a for a in arms if math.isfinite(a.epsilon) and a.epsilon > 0),
+    key=lambda a: a.epsilon,
+  )
+  infinite = [a for a in arms if math.isinf(a.epsilon)]
+  epsilons = [a.epsilon for a in finite] or [1.0]
+  low, high = min(epsilons) / 1.35, max(epsilons) * 1.35
+  end = high * (high / low) ** 0.16
+  axes.set_xscale('log')
+  axes.set_xlim(low, end * (high / low) ** 0.09)
+  means = [a.final(metric).mean for a in finite]
+  axes.plot(epsilons[: len(means)], means, color=drawing.color(0), zorder=2)
+  for arm in finite:
+    _point(axes, arm, metric, arm.epsilon, filled=True)
+    _label(axes, arm, metric, arm.epsilon, shape)
+  for arm in infinite:
+    _point(axes, arm, metric, end, filled=False)
+    _label(axes, arm, metric, end, shape)
+  ticks = drawing.epsilon_ticks(low, high) if finite else []
+  if shape is drawing.Shape.NARROW:
+    ticks = ticks[:: 2 if len(ticks) > 5 else 1]
+  axes.set_xticks([*ticks, end], [*(f'{t:g}' for t in ticks), '∞'])
+  axes.minorticks_off()
+  if infinite and finite:
+    _break(axes, (high * end) ** 0.5)
+    axes.axhline(
+      max(a.final(metric).mean for a in infinite),
+      color=drawing.MUTED,
+      linewidth=1,
+      linestyle=':',
+      zorder=1,
+    )
+
+
+def _point(axes, arm, metric, x, *, filled: bool) -> None:
+  found = arm.final(metric)
+  shade = drawing.color(0) if filled else drawing.color(1)
+  seeds = arm.by_seed(metric)
+  _seeds(axes, [x] * len(seeds), seeds, 0 if filled else 1, right=-6)
+  width = 0.0 if math.isnan(found.half_width) else found.half_width
+  axes.errorbar(
+    [x],
+    [found.mean],
+    yerr=[width],
+    color=shade,
+    marker='o' if filled else 's',
+    markersize=6.5,
+    markerfacecolor=shade if filled else drawing.PAPER,
+    markeredgewidth=1.5,
+    capsize=3.5,
+    elinewidth=1.5,
+    zorder=3,
+  )
+
+
+def _seeds(axes, places, values, index, *, right=0.0, up=0.0) -> None:
+  """Draws single runs as dots, a little beside the mean."""
+  axes.plot(
+    places,
+    values,
+    linestyle='none',
+    marker='o',
+    markersize=3.4,
+    color=drawing.color(index),
+    alpha=0.55,
+    markeredgewidth=0,
+    transform=transforms.offset_copy(
+      axes.transData, fig=axes.figure, x=right, y=up, units='points'
+    ),
+  )
+
+
+def _label(axes, arm, metric, x, shape) -> None:
+  """Names a point by its values alone; the leaves are in the title below."""
+  text = drawing.wrapped(arm.brief, shape)
+  if not text:
+    return
+  axes.annotate(
+    text,
+    (x, arm.final(metric).mean),
+    xytext=(7, -5),
+    textcoords='offset points',
+    fontsize=8 if shape is drawing.Shape.WIDE else 7.5,
+    va='top',
+    color=drawing.INK,
+  )
+
+
+def _set_limits(axes, arms, metric, values, shape) -> None:
+  ends = list(values)
+  for arm in arms:
+    found = arm.final(metric)
+    if not math.isnan(found.half_width):
+      ends += [found.low, found.high]
+  ends = [e for e in ends if math.isfinite(e)]
+  low, high = min(ends), max(ends)
+  pad = (high - low or 0.1) * 0.08
+  if metric.endswith('accuracy'):
+    axes.set_ylim(max(0.0, low - 2 * pad), min(1.0, high + pad))
+  else:
+    axes.set_ylim(low - 2 * pad, high + pad)
+  leaves = list(arms[0].changes)
+  if leaves:
+    names = ', '.join(map(comparison.short, leaves))
+    axes.text(
+      0.0,
+      1.02,
+      drawing.wrapped(f'labels: {names}', shape, factor=3),
+      transform=axes.transAxes,
+      fontsize=8,
+      color=drawing.MUTED,
+    )
+
+
+def _break(axes, x) -> None:
+  """Marks where the axis stops being to scale."""
+  axes.annotate(
+    '//',
+    (x, 0.0),
+    xycoords=('data', 'axes fraction'),
+    ha='center',
+    va='center',
+    fontsize=10,
+    color=drawing.MUTED,
+    annotation_clip=False,
+  )
+
+
+def _numeric_leaf(arms: Arms) -> str | None:
+  """Returns the leaf for an x axis: numeric, the noise if it differs."""
+  numeric = [
+    leaf
+    for leaf in arms[0].changes
+    if all(
+      isinstance(arm.changes[leaf], int | float)
+      for arm in arms
+      if arm.changes[leaf] is not None
+    )
+    and len({a.changes[leaf] for a in arms} - {None}) > 1
+  ]
+  noise = [leaf for leaf in numeric if leaf.endswith('noise_multiplier')]
+  return (noise or numeric or [None])[0]
+
+
+def _by_leaf(arms: Arms, metric: str, leaf: str) -> drawing.Figure:
+  name = comparison.short(leaf)
+  unset = any(arm.changes[leaf] is None for arm in arms)
+  return drawing.Figure(
+    name='by_' + leaf.rpartition('.')[-1],
+    title=f'{tables.metric_name(metric).capitalize()} by {name}',
+    caption=f'{_INTERVALS} ε of each setting is written with it, '
+    + '; '.join(about.label for about in promises(arms))
+    + '.'
+    + (f' Arms without a {name} are left out.' if unset else ''),
+    draw=functools.partial(_draw_by_leaf, arms, metric, leaf),
+    height=3.9,
+  )
+
+
+def _draw_by_leaf(arms, metric, leaf, panels, shape) -> None:
+  (axes,) = panels
+  arms = [arm for arm in arms if arm.changes[leaf] is not None]
+  series = {}
+  for arm in arms:
+    rest = {k: v for k, v in arm.changes.items() if k != leaf}
+    series.setdefault(comparison.words(rest), []).append(arm)
+  positions = sorted({arm.changes[leaf] for arm in arms})
+  place = {value: i for i, value in enumerate(positions)}
+  several = len(series) > 1
+  for i, (label, members) in enumerate(series.items()):
+    shift = (i - (len(series) - 1) / 2) * 0.12
+    xs = [place[arm.changes[leaf]] + shift for arm in members]
+    finals = [arm.final(metric) for arm in members]
+    axes.errorbar(
+      xs,
+      [f.mean for f in finals],
+      yerr=[0.0 if math.isnan(f.half_width) else f.half_width for f in finals],
+      capsize=3.5,
+      elinewidth=1.3,
+      label=label,
+      **drawing.look(i),
+    )
+    for x, arm in zip(xs, members, strict=True):
+      seeds = arm.by_seed(metric)
+      _seeds(axes, [x] * len(seeds), seeds, i, right=-6)
+  _ticks_with_epsilon(axes, arms, leaf, positions, shape)
+  axes.set_ylabel(tables.metric_name(metric))
+  if several:
+    axes.legend(loc='lower left', bbox_to_anchor=(-0.02, 1.0), ncols=2)
+
+
+def _ticks_with_epsilon(axes, arms, leaf, positions, shape) -> None:
+  """Writes each setting's epsilon below it: a range if series differ."""
+  labels = []
+  for position in positions:
+    found = [a for a in arms if a.changes[leaf] == position]
+    shown = sorted({a.epsilon for a in found})
+    ends = dict.fromkeys([shown[0], shown[-1]])
+    words = '…'.join(map(_short_epsilon, ends))
+    if any(a.promise.extrapolated for a in found):
+      words += '*'
+    labels.append(f'{comparison.value(position)}\nε {words}')
+  size = 8.5 if shape is drawing.Shape.WIDE else 7
+  axes.set_xticks(range(len(positions)), labels, fontsize=size)
+  axes.set_xlim(-0.45, len(positions) - 0.55)
+  starred = any(a.promise.extrapolated for a in arms)
+  axes.set_xlabel(
+    comparison.short(leaf)
+    + ' (and the ε it gives)'
+    + ('; *: extrapolated' if starred else '')
+  )
+
+
+def _short_epsilon(epsilon: float) -> str:
+  return '∞' if math.isinf(epsilon) else statements.shown(epsilon)
+
+
+def _paired(pairs: Arms, other: comparison.Arm, metric: str) -> drawing.Figure:
+  shown = _short_epsilon(other.epsilon)
+  return drawing.Figure(
+    name='paired_differences',
+    title='Differences within pairs',
+    caption=f'{tables.metric_name(metric).capitalize()} less that of '
+    f'{other.label} (ε = {shown}) with the same seed. Bars are '
+    f'{comparison.LEVEL:.0%} t intervals of the mean over pairs, each by '
+    'itself; dots are single pairs.',
+    draw=functools.partial(_draw_paired, pairs, other, metric),
+    height=max(2.2, 0.9 + 0.45 * len(pairs)),
+  )
+
+
+def _draw_paired(pairs, other, metric, panels, shape) -> None:
+  (axes,) = panels
+  labels = []
+  for i, arm in enumerate(pairs):
+    values = comparison.differences(arm, other, metric=metric)
+    found = comparison.interval(values)
+    _seeds(axes, values, [i] * len(values), 0, up=6)
+    width = 0.0 if math.isnan(found.half_width) else found.half_width
+    axes.errorbar(
+      [found.mean],
+      [i],
+      xerr=[width],
+      color=drawing.color(0),
+      marker='D',
+      markersize=5.5,
+      capsize=3.5,
+      elinewidth=1.5,
+    )
+    joint = '\n' if shape is drawing.Shape.NARROW else '  ·  '
+    label = drawing.wrapped(arm.label, shape)
+    labels.append(f'{label}{joint}ε {_short_epsilon(arm.epsilon)}')
+  axes.axvline(0, color=drawing.INK, linewidth=1)
+  axes.set_yticks(range(len(pairs)), labels)
+  axes.set_ylim(len(pairs) - 0.5, -0.5)
+  axes.grid(axis='y', visible=False)
+  axes.set_xlabel(f'difference in {tables.metric_name(metric)}')
+
+
+def _curves(arms: Arms, metric: str) -> drawing.Figure:
+  shown = _shown_curves(arms)
+  left_out = len(arms) - len(shown)
+  return drawing.Figure(
+    name='curves',
+    title=f'{tables.metric_name(metric).capitalize()} by round',
+    caption='Mean over seeds; bands are the range of the runs. Each label has '
+    'the ε after the last round, '
+    + '; '.join(about.label for about in promises(arms))
+    + '.'
+    + (f' {left_out} of {len(arms)} arms are left out.' if left_out else ''),
+    draw=functools.partial(_draw_curves, shown, metric),
+    height=4.0,
+  )
+
+
+def _shown_curves(arms: Arms) -> list[comparison.Arm]:
+  """Returns at most so many arms, spread evenly over all."""
+  if len(arms) <= _MOST_CURVES:
+    return list(arms)
+  step = (len(arms) - 1) / (_MOST_CURVES - 1)
+  return [arms[round(i * step)] for i in range(_MOST_CURVES)]
+
+
+def _draw_curves(arms, metric, panels, shape) -> None:
+  (axes,) = panels
+  ends = []
+  for i, arm in enumerate(arms):
+    curve = comparison.mean_curve(arm, metric)
+    if curve.empty:
+      continue
+    line = drawing.look(i) | {'marker': None}
+    axes.plot(curve.index, curve['mean'], **line)
+    every = max(1, len(curve) // 6)
+    marks = curve.iloc[(i * every // max(1, len(arms))) :: every]
+    axes.plot(
+      marks.index, marks['mean'], **(drawing.look(i) | {'linestyle': 'none'})
+    )
+    if len(arm.runs) > 1:
+      axes.fill_between(
+        curve.index,
+        curve['low'],
+        curve['high'],
+        color=drawing.color(i),
+        alpha=0.1,
+        linewidth=0,
+      )
+    marker = ' extrapolated' if arm.promise.extrapolated else ''
+    price = f'ε {_short_epsilon(arm.epsilon)}{marker}'
+    text = drawing.wrapped(f'{arm.brief} · {price}'.lstrip(' ·'), shape)
+    last = curve['mean'].iloc[-1]
+    ends.append((curve.index[-1], last, text, drawing.color(i)))
+  drawing.whole_rounds(axes)
+  axes.set_ylabel(tables.metric_name(metric))
+  leaves = ', '.join(map(comparison.short, arms[0].changes)) if arms else ''
+  if leaves:
+    axes.text(
+      1.0,
+      1.06,
+      drawing.wrapped(f'{leaves} · ε', shape),
+      transform=axes.transAxes,
+      fontsize=8,
+      color=drawing.MUTED,
+      ha='right' if shape is drawing.Shape.NARROW else 'left',
+    )
+  if ends:
+    axes.margins(x=0.01)
+    axes.figure.canvas.draw()
+    drawing.label_ends(
+      axes, ends, size=8.5 if shape is drawing.Shape.WIDE else 7
+    )

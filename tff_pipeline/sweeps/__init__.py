@@ -1,0 +1,1 @@
+"""Grids of experiments: which arms, at what price, run by whom."""
