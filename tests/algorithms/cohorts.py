@@ -51,6 +51,7 @@ def build(
   server: config.Server = SERVER,
   protection: protections.Protection = protections.UNPROTECTED,
   factory=small_models.dense,
+  compression: config.Compression | None = None,
 ) -> tff.learning.templates.LearningProcess:
   """Returns the process of an algorithm on the small model."""
   return table.build(
@@ -60,6 +61,8 @@ def build(
     server=server,
     protection=protection,
     aggregator=tff.aggregators.MeanFactory(no_nan_division=True),
+    compression=compression or config.Compression(),
+    seed=3,
   )
 
 

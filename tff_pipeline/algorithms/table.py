@@ -13,16 +13,19 @@ import tensorflow_federated as tff
 
 from tff_pipeline import config
 from tff_pipeline import optimizers
+from tff_pipeline.aggregation import broadcast
 from tff_pipeline.aggregation import robust
 from tff_pipeline.algorithms import fed_avg
 from tff_pipeline.algorithms import fed_prox
 from tff_pipeline.algorithms import fed_sgd
 from tff_pipeline.algorithms import mime_lite
 from tff_pipeline.algorithms import q_fed_avg
+from tff_pipeline.client_work import compression as compressions
 from tff_pipeline.client_work import protection as protections
 from tff_pipeline.client_work import training_loop
 
 _Name = config.AlgorithmName
+_UNCOMPRESSED = config.Compression()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,9 +67,8 @@ def build(
   server: config.Server,
   protection: protections.Protection,
   aggregator: tff.aggregators.AggregationFactory,
-  distributor: fed_avg.Distributor = (
-    tff.learning.templates.build_broadcast_process
-  ),
+  compression: config.Compression = _UNCOMPRESSED,
+  seed: int = 0,
 ) -> tff.learning.templates.LearningProcess:
   """Returns the learning process of a config.
 
@@ -77,8 +79,13 @@ def build(
     server: The server's optimizer.
     protection: What happens on a client before anything leaves it.
     aggregator: The mechanism's; used unless the algorithm's leaf is another.
-    distributor: Builds the broadcast of the weights.
+    compression: How updates and broadcasts are encoded; comes before what
+      `protection` does with an update.
+    seed: The experiment's seed; decides how a broadcast is rounded.
   """
+  protection = dataclasses.replace(
+    protection, release=compressions.release(compression, protection.release)
+  )
   row = TABLE[algorithm.name]
   possible = {
     'client_optimizer': lambda: optimizers.build(client),
@@ -92,7 +99,7 @@ def build(
     protection=protection,
     aggregator=robust.build(algorithm) or aggregator,
     weighting=algorithm.weighting,
-    distributor=distributor,
+    distributor=broadcast.build(compression, seed=seed),
     **{name: possible[name]() for name in row.parts},
     **{leaf: getattr(algorithm, leaf) for leaf in row.leaves},
   )

@@ -255,6 +255,19 @@ def _check_own_data(experiment: 'records.Experiment') -> None:
     )
 
 
+def _check_evaluation(experiment: 'records.Experiment') -> None:
+  every, clients = (
+    experiment.evaluate_every,
+    experiment.evaluate_clients_every,
+  )
+  if clients is not None and clients % every:
+    raise validate.error(
+      'evaluate_clients_every',
+      expected=f'a multiple of --evaluate_every={every}',
+      found=clients,
+    )
+
+
 CROSS_CHECKS: tuple[Callable[['records.Experiment'], None], ...] = (
   _check_solved_leaf,
   _check_cohort_size,
@@ -265,6 +278,7 @@ CROSS_CHECKS: tuple[Callable[['records.Experiment'], None], ...] = (
   _check_example_level,
   _check_noise_cohort_size,
   _check_algorithm,
+  _check_evaluation,
   rules.check,
   _check_own_data,
 )

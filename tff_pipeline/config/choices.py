@@ -147,8 +147,31 @@ class Decay(enum.StrEnum):
   COSINE = 'cosine'
 
 
+class CompressionName(enum.StrEnum):
+  """How an update is encoded; `client_work.compression`."""
+
+  NONE = 'none'
+  QUANTIZATION = 'quantization'
+  TOP_K = 'top_k'
+  RANDOM_K = 'random_k'
+
+
+class Rounding(enum.StrEnum):
+  """How an entry becomes a level."""
+
+  NEAREST = 'nearest'
+  STOCHASTIC = 'stochastic'
+
+
+class Rotation(enum.StrEnum):
+  """What happens to a vector before it is quantized."""
+
+  NONE = 'none'
+  HADAMARD = 'hadamard'
+
+
 class AttackName(enum.StrEnum):
-  """What dishonest clients do; see `attacks`."""
+  """What dishonest clients do; `experiment.attacking`."""
 
   NONE = 'none'
   LABEL_FLIP = 'label_flip'

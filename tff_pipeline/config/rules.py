@@ -153,6 +153,13 @@ ALGORITHMS: Mapping[choices.AlgorithmName, Algorithm] = {
       Rule('client.warmup_rounds', (None,), 'not built for it'),
       Rule('server.decay', (choices.Decay.CONSTANT,), 'it has no server step'),
       Rule('server.warmup_rounds', (None,), 'it has no server step'),
+      Rule('attack.name', (choices.AttackName.NONE,), 'it has no clients'),
+      Rule(
+        'compression.name',
+        (choices.CompressionName.NONE,),
+        'nothing is sent',
+      ),
+      Rule('compression.broadcast_bits', (None,), 'nothing is sent'),
     ),
   ),
 }
@@ -179,15 +186,29 @@ AGGREGATORS: Mapping[choices.Aggregator, tuple[Rule, ...]] = {
   _Aggregator.GEOMETRIC_MEDIAN: (_UNNOISED_STATISTIC,),
 }
 
+_COMPRESSED = (
+  Rule(
+    'privacy.mechanism',
+    tuple(m for m in _Mechanism if m is not _Mechanism.LOCAL),
+    'compression comes before the clip, and the noise of every entry that '
+    'follows on the client would have to be sent in full',
+  ),
+)
+
 
 def check(experiment: 'records.Experiment') -> None:
   """Raises `UsageError` if a choice and another leaf do not go together."""
   algorithm = experiment.algorithm
+  compression = experiment.compression.name
   tables = {
     'algorithm.name': (algorithm.name, ALGORITHMS[algorithm.name].rules),
     'algorithm.aggregator': (
       algorithm.aggregator,
       AGGREGATORS[algorithm.aggregator],
+    ),
+    'compression.name': (
+      compression,
+      () if compression is choices.CompressionName.NONE else _COMPRESSED,
     ),
   }
   for flag, (chosen, rules) in tables.items():
