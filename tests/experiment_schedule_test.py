@@ -1,4 +1,4 @@
-"""Schedules, roundings and attackers are functions of the round: resume holds."""
+"""Schedules, roundings and attackers follow the round, so that resume holds."""
 
 from tests import small_runs
 from tff_pipeline import config
