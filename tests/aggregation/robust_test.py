@@ -56,7 +56,9 @@ def test_trimmed_mean_leaves_out_both_ends(share, size, cut):
 def test_geometric_median_is_the_papers_iteration():
   rows, weights = _rows(6), np.array([1, 2, 3, 1, 1, 5], np.float32)
   for steps in (0, 1, 4):
-    found = robust.geometric_median(steps)(rows, tf.constant(weights))
+    found = robust.geometric_median(steps)(
+      list(map(tf.constant, rows)), tf.constant(weights)
+    )
     flat = np.concatenate([np.ravel(t) for t in found])
     expected = _numpy_geometric_median(rows, weights, steps)
     np.testing.assert_allclose(flat, expected, atol=1e-5)
@@ -65,7 +67,9 @@ def test_geometric_median_is_the_papers_iteration():
 def test_geometric_median_nearly_minimizes_the_sum_of_distances():
   rows = _rows(7)
   flat = np.concatenate([r.reshape(7, -1) for r in rows], 1)
-  found = robust.geometric_median(50)(rows, tf.ones([7]))
+  found = robust.geometric_median(50)(
+    list(map(tf.constant, rows)), tf.ones([7])
+  )
   point = np.concatenate([np.ravel(t) for t in found])
 
   def total(v):

@@ -78,7 +78,7 @@ def test_random_k_keeps_so_many_scaled_up():
 @pytest.mark.parametrize('name', ['stochastic', 'hadamard', 'random_k'])
 def test_mean_over_keys_is_the_update(name):
   """Within five standard errors; `nearest` and `top_k` would fail this."""
-  update = _update()
+  update = tuple(map(tf.constant, _update()))
 
   @tf.function
   def decode(seed):
@@ -86,9 +86,11 @@ def test_mean_over_keys_is_the_update(name):
 
   draws = [decode(tf.constant([7, n], tf.int64)) for n in range(600)]
   for x, *found in zip(update, *draws, strict=True):
-    found = np.stack(found)
-    error = found.std(axis=0) / np.sqrt(len(found)) + 1e-6
-    assert np.all(np.abs(found.mean(axis=0) - x) < 5 * error)
+    found = np.stack(found).astype(np.float64)
+    # The largest deviation: an entry near a level may never have left it.
+    error = found.std(axis=0).max() / np.sqrt(len(found))
+    assert error > 0
+    assert np.abs(found.mean(axis=0) - x).max() < 5 * error
 
 
 @each_encoding
