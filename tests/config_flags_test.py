@@ -149,7 +149,17 @@ def test_help_is_readable():
   text = config_flags.help_text(flag_values, run_flags=[own])
   headings = [line[:-1] for line in text.splitlines() if line[:1].strip()]
   assert headings == [
-    *('task', 'cohort', 'client', 'server', 'privacy', 'algorithm', 'run')
+    *(
+      'task',
+      'cohort',
+      'client',
+      'server',
+      'privacy',
+      'algorithm',
+      'compression',
+      'attack',
+      'run',
+    )
   ]
   assert '  --output_dir=TEXT\n      Where results go. [default runs]' in text
   usage = ('  --',)

@@ -1,6 +1,8 @@
 """Weights -> metrics on held-out data."""
 
 import collections
+from collections.abc import Sequence
+import math
 from typing import Any
 
 import numpy as np
@@ -25,8 +27,18 @@ class Evaluator:
     model: tff.learning.models.FunctionalModel,
     *,
     test: client_data.Examples,
+    attacked: client_data.Examples | None = None,
   ):
+    """Builds the graph.
+
+    Args:
+      model: The model.
+      test: Held-out examples.
+      attacked: Others, with the labels that an attack wants: the accuracy on
+        them is called `attack_success`.
+    """
     self._test = test
+    self._attacked = attacked
     graph = tf.Graph()
     with graph.as_default():
       self._weights = tf.nest.map_structure(
@@ -48,14 +60,90 @@ class Evaluator:
     self, weights: tff.learning.models.ModelWeights
   ) -> dict[str, float]:
     """Returns loss and metrics, averaged over all test examples."""
+    found = self.on(weights, self._test)
+    if self._attacked is not None:
+      success = self.on(weights, self._attacked)['accuracy']
+      found['attack_success'] = success
+    return found
+
+  def on(
+    self,
+    weights: tff.learning.models.ModelWeights,
+    examples: client_data.Examples,
+  ) -> dict[str, float]:
+    """Returns loss and metrics, averaged over these examples."""
     values = (weights.trainable, weights.non_trainable)
     feed = dict(
       zip(tf.nest.flatten(self._weights), tf.nest.flatten(values), strict=True)
     )
-    feed[self._data['x']] = self._test.x
-    feed[self._data['y']] = self._test.y
+    feed[self._data['x']] = examples.x
+    feed[self._data['y']] = examples.y
     found = self._session.run(self._metrics, feed)
     return {name: float(np.asarray(value)) for name, value in found.items()}
+
+
+class ClientEvaluator:
+  """Measures the accuracy on each client's own examples, un-noised."""
+
+  def __init__(
+    self,
+    evaluator: Evaluator,
+    *,
+    train: client_data.Clients,
+    test: client_data.Clients | None,
+  ):
+    """Chooses the examples.
+
+    Args:
+      evaluator: Of the model.
+      train: The clients' training examples.
+      test: Their held-out ones, which are used if there are any.
+    """
+    self._evaluator = evaluator
+    self._clients = train if test is None else test
+    self._prefix = (
+      f'unnoised_client_{"train" if test is None else "test"}_accuracy_'
+    )
+
+  @property
+  def columns(self) -> tuple[str, ...]:
+    """Names of what a call returns."""
+    return tuple(self._prefix + name for name in distribution([]))
+
+  def __call__(
+    self, weights: tff.learning.models.ModelWeights
+  ) -> dict[str, float]:
+    """Returns columns: the distribution over clients that have examples."""
+    accuracies = [
+      self._evaluator.on(weights, client_data.Examples(one['x'], one['y']))[
+        'accuracy'
+      ]
+      for one in map(
+        self._clients.client, np.flatnonzero(self._clients.client_sizes)
+      )
+    ]
+    return {
+      self._prefix + name: value
+      for name, value in distribution(accuracies).items()
+    }
+
+
+def distribution(values: Sequence[float]) -> dict[str, float]:
+  """Returns mean, 10th and 90th percentile, and mean of the lowest tenth.
+
+  >>> distribution([0.5, 1.0, 0.0, 0.5])['worst_decile']
+  0.0
+  """
+  ordered = np.sort(np.asarray(values, np.float64))
+  if not len(ordered):
+    return dict.fromkeys(('mean', 'p10', 'p90', 'worst_decile'), math.nan)
+  lowest = ordered[: math.ceil(len(ordered) / 10)]
+  return {
+    'mean': float(ordered.mean()),
+    'p10': float(np.quantile(ordered, 0.1)),
+    'p90': float(np.quantile(ordered, 0.9)),
+    'worst_decile': float(lowest.mean()),
+  }
 
 
 def _measure(

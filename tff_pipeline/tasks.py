@@ -106,6 +106,7 @@ class Task:
   client_test: 'client_data.ClientData | None' = None
   label: str | None = None
   uncovered: tuple[str, ...] = ()
+  attacked_test: 'client_data.Examples | None' = None
   encoding: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 

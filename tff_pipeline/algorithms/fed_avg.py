@@ -9,18 +9,34 @@ learning of deep networks from decentralized data", AISTATS 2017
   update:    delta = sum_k p_k (w - w_k),  p_k from `weighting` or the mechanism
   server:    w <- server_optimizer(w, gradient=delta)
 
-With server SGD at learning rate 1 this is the paper's average of the w_k.
+With server SGD at learning rate 1 this is the paper's average of the w_k. The
+server optimizer makes the others of Reddi et al.:
+
+  FedAvgM     --server.optimizer=sgd --server.momentum=0.9
+  FedAdagrad  --server.optimizer=adagrad
+  FedAdam     --server.optimizer=adam
+  FedYogi     --server.optimizer=yogi
+
+TFF's optimizers differ from the paper's Algorithm 2 in their start: Adam and
+Yogi correct the bias of both moments, as Kingma and Ba do, where the paper
+corrects nothing and starts the second one at tau^2 or above.
 
 Releases from a cohort: the average update (through the aggregator, so noised
 under a mechanism) and train metrics (never noised, named so).
 """
 
+from collections.abc import Callable
+
 import tensorflow_federated as tff
 
 from tff_pipeline import config
 from tff_pipeline.client_work import model_delta
+from tff_pipeline.client_work import processes
 from tff_pipeline.client_work import protection as protections
 from tff_pipeline.client_work import training_loop
+
+Distributor = Callable[[tff.Type], tff.learning.templates.DistributionProcess]
+"""Type of the weights -> how they get to the clients."""
 
 
 def build(
@@ -31,7 +47,9 @@ def build(
   schedule: training_loop.Schedule,
   protection: protections.Protection,
   aggregator: tff.aggregators.AggregationFactory,
-  weighting: config.Weighting,
+  weighting: config.Weighting | model_delta.Weigh,
+  rate: processes.Rate | None = None,
+  distributor: Distributor = tff.learning.templates.build_broadcast_process,
 ) -> tff.learning.templates.LearningProcess:
   """Returns the learning process.
 
@@ -43,6 +61,8 @@ def build(
     protection: What a privacy mechanism does on a client.
     aggregator: Averages updates; an unweighted one ignores the weights.
     weighting: Weight of an update in a weighted average.
+    rate: The clients' learning rate by round; unset means its optimizer's.
+    distributor: Builds the broadcast of the weights.
 
   Returns:
     A process whose client data are dense: one element per client.
@@ -55,12 +75,14 @@ def build(
     weighting=weighting,
     release=protection.release,
     extra_spec=protection.extra_spec,
+    rate=rate,
   )
   return compose(
     model,
     client_work_process=work,
     server_optimizer=server_optimizer,
     aggregator=aggregator,
+    distributor=distributor,
   )
 
 
@@ -70,6 +92,7 @@ def compose(
   client_work_process: tff.learning.templates.ClientWorkProcess,
   server_optimizer: tff.learning.optimizers.Optimizer,
   aggregator: tff.aggregators.AggregationFactory,
+  distributor: Distributor = tff.learning.templates.build_broadcast_process,
 ) -> tff.learning.templates.LearningProcess:
   """Returns broadcast, client work, aggregation and server step, composed."""
 
@@ -83,7 +106,7 @@ def compose(
   result_type = client_work_process.next.type_signature.result.result.member
   return tff.learning.templates.compose_learning_process(
     initial_weights,
-    tff.learning.templates.build_broadcast_process(weights_type),
+    distributor(weights_type),
     client_work_process,
     aggregator.create(result_type.update, result_type.update_weight),
     tff.learning.templates.build_apply_optimizer_finalizer(

@@ -1,7 +1,6 @@
 """Client work whose result is the change of the model's weights."""
 
-import collections
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -9,9 +8,26 @@ import tensorflow_federated as tff
 
 from tff_pipeline import config
 from tff_pipeline import keyed_noise
+from tff_pipeline.client_work import processes
 from tff_pipeline.client_work import protection as protections
 from tff_pipeline.client_work import train_metrics
 from tff_pipeline.client_work import training_loop
+
+Weigh = Callable[..., tuple[Any, tf.Tensor]]
+"""(update, weights at the start, element, metrics) -> (update, its weight in
+an average; float32)."""
+
+
+def weigh_by(weighting: config.Weighting) -> Weigh:
+  """Returns the weight 1, or the number of examples processed."""
+
+  def weigh(update, start, element, metrics):
+    del start, element
+    if weighting is config.Weighting.NUM_EXAMPLES:
+      return update, tf.cast(metrics['num_examples'], tf.float32)
+    return update, tf.constant(1.0)
+
+  return weigh
 
 
 def build(
@@ -20,35 +36,30 @@ def build(
   *,
   optimizer: tff.learning.optimizers.Optimizer,
   schedule: training_loop.Schedule,
-  weighting: config.Weighting,
+  weighting: config.Weighting | Weigh,
   release: protections.Release,
   extra_spec: Mapping[str, tf.TensorSpec],
+  rate: processes.Rate | None = None,
 ) -> tff.learning.templates.ClientWorkProcess:
   """Returns client work whose result is initial minus trained weights.
-
-  An update whose norm is not finite becomes zero as a whole, with weight zero
-  and its train metrics left out, before `release` sees it.
 
   Args:
     model: The model.
     gradient: What a step descends along.
     optimizer: The client's optimizer; starts afresh each round.
     schedule: Epochs and batches.
-    weighting: Weight of the update: 1, or the number of examples processed.
+    weighting: Weight of the update, see `weigh_by`; or a function of its own.
     release: What happens to the update before it leaves the client.
     extra_spec: What the element holds besides x, y and the shuffle key.
+    rate: The optimizer's learning rate; unset means its own, in all rounds.
 
   Returns:
-    A stateless process. The data of a client is a sequence of one element. Its
-    measurements are train metrics, un-noised.
+    A process as of `processes.build`. An update that is not finite is handled
+    as `finish` says.
   """
-  element_spec = training_loop.element_spec(model, extra_spec)
-  data_type = tff.SequenceType(tff.types.tensorflow_to_type(element_spec))
-  weights_type = tff.types.tensorflow_to_type(_weights_spec(model))
-  counts = (*gradient.counts, *release.counts)
+  weigh = weighting if callable(weighting) else weigh_by(weighting)
 
-  @tf.function(autograph=False)
-  def client_update(weights, element):
+  def client_update(weights, element, learning_rate):
     start = (tuple(weights.trainable), weights.non_trainable)
     trained, metrics = training_loop.train(
       model,
@@ -57,72 +68,61 @@ def build(
       schedule=schedule,
       weights=start,
       element=element,
+      learning_rate=learning_rate,
     )
     update = tf.nest.map_structure(tf.subtract, start[0], trained)
-    update, _, finite = keyed_noise.zero_if_non_finite(update)
-    nothing = train_metrics.zero(model, counts=counts)
-    metrics = tf.nest.map_structure(
-      lambda m, zero: tf.where(finite, m, zero),
-      nothing | metrics,
-      nothing,
-    )
-    metrics['rejected_updates'] = tf.cast(~finite, tf.int64)
-    update, released_counts = release.call(update, element)
-    metrics = train_metrics.add_counts(metrics, released_counts)
-    weight = tf.cast(finite, tf.float32)
-    if weighting is config.Weighting.NUM_EXAMPLES:
-      weight = tf.cast(metrics['num_examples'], tf.float32)
-    return (
-      tff.learning.templates.ClientResult(update=update, update_weight=weight),
-      metrics,
+    return finish(
+      model,
+      *weigh(update, start, element, metrics),
+      release=release,
+      metrics=metrics,
+      element=element,
     )
 
-  @tff.tensorflow.computation(weights_type, data_type)
-  def client_update_computation(weights, dataset):
-    # Outside of any inner function: the in-process engine looks for this one
-    # operation, and hands the tensors over without a dataset.
-    return client_update(weights, dataset.get_single_element())
-
-  return _stateless(
-    client_update_computation, weights_type, data_type, model=model
-  )
+  return processes.build(model, client_update, extra_spec=extra_spec, rate=rate)
 
 
-def _weights_spec(
+def finish(
   model: tff.learning.models.FunctionalModel,
-) -> tff.learning.models.ModelWeights:
-  specs = tf.nest.map_structure(
-    lambda w: tf.TensorSpec(w.shape, w.dtype), tuple(model.initial_weights)
-  )
-  return tff.learning.models.ModelWeights(tuple(specs[0]), tuple(specs[1]))
-
-
-def _stateless(
-  client_update: Any,
-  weights_type: tff.Type,
-  data_type: tff.Type,
+  update: Any,
+  weight: tf.Tensor,
   *,
-  model: tff.learning.models.FunctionalModel,
-) -> tff.learning.templates.ClientWorkProcess:
-  """Returns the process that maps `client_update` over a cohort."""
+  release: protections.Release,
+  metrics: train_metrics.Metrics,
+  element: training_loop.Element,
+) -> tuple[tff.learning.templates.ClientResult, train_metrics.Metrics]:
+  """Returns what leaves the client.
 
-  @tff.federated_computation
-  def initialize():
-    return tff.federated_value((), tff.SERVER)
+  An update whose norm or weight is not finite becomes zero as a whole, with
+  weight zero and its train metrics left out, before `release` sees it.
 
-  @tff.federated_computation(
-    tff.FederatedType((), tff.SERVER),
-    tff.FederatedType(weights_type, tff.CLIENTS),
-    tff.FederatedType(data_type, tff.CLIENTS),
+  Args:
+    model: The model.
+    update: Like the trainable weights.
+    weight: Its weight in an average.
+    release: What happens to it at last.
+    metrics: Unfinalized train metrics.
+    element: The client's element.
+  """
+  update, _, finite = keyed_noise.zero_if_non_finite(update)
+  # Apart: the square of a large weight would overflow in the norm.
+  finite &= tf.math.is_finite(weight)
+  update = tf.nest.map_structure(
+    lambda t: tf.where(finite, t, tf.zeros_like(t)), update
   )
-  def next_fn(state, weights, client_data):
-    result, metrics = tff.federated_map(client_update, (weights, client_data))
-    aggregate = tff.learning.metrics.sum_then_finalize(
-      train_metrics.finalizer(model)
-    )
-    measurements = tff.federated_zip(
-      collections.OrderedDict(train=aggregate(metrics))
-    )
-    return tff.templates.MeasuredProcessOutput(state, result, measurements)
-
-  return tff.learning.templates.ClientWorkProcess(initialize, next_fn)
+  weight = tf.where(finite, weight, tf.zeros_like(weight))
+  plain = train_metrics.zero(model)
+  nothing = train_metrics.zero(
+    model, counts=tuple(name for name in metrics if name not in plain)
+  )
+  metrics = tf.nest.map_structure(
+    lambda m, zero: tf.where(finite, m, zero), nothing | metrics, nothing
+  )
+  metrics['rejected_updates'] = tf.cast(~finite, tf.int64)
+  update, counts = release.call(update, element)
+  metrics |= {name: tf.constant(0, tf.int64) for name in release.counts}
+  metrics = train_metrics.add_counts(metrics, counts)
+  return (
+    tff.learning.templates.ClientResult(update=update, update_weight=weight),
+    metrics,
+  )

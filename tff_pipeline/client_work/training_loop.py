@@ -126,6 +126,7 @@ def train(
   schedule: Schedule,
   weights: tuple[Any, Any],
   element: Element,
+  learning_rate: tf.Tensor | None = None,
 ) -> tuple[Any, train_metrics.Metrics]:
   """Trains on one client's examples; runs inside a graph.
 
@@ -139,6 +140,7 @@ def train(
     schedule: Epochs and batches.
     weights: (trainable, non-trainable) to start from.
     element: x and y of shape [n, ...], and the keys.
+    learning_rate: The optimizer's in this round; unset means its own.
 
   Returns:
     The trainable weights after training, and the unfinalized train metrics of
@@ -150,7 +152,7 @@ def train(
   specs = tuple(tf.TensorSpec(w.shape, w.dtype) for w in start)
   state = (
     start,
-    optimizer.initialize(specs),
+    with_learning_rate(optimizer, optimizer.initialize(specs), learning_rate),
     train_metrics.zero(model, counts=gradient.counts),
     tf.constant(0, tf.int64),
   )
@@ -201,6 +203,19 @@ def train(
     parallel_iterations=1,
   )
   return trainable, metrics
+
+
+def with_learning_rate(
+  optimizer: tff.learning.optimizers.Optimizer,
+  state: Any,
+  learning_rate: tf.Tensor | None,
+) -> Any:
+  """Returns an optimizer's state with this rate; unset leaves it as it is."""
+  if learning_rate is None:
+    return state
+  return optimizer.set_hparams(
+    state, {tff.learning.optimizers.LEARNING_RATE_KEY: learning_rate}
+  )
 
 
 def step_seed(key: tf.Tensor, number: tf.Tensor) -> tf.Tensor:

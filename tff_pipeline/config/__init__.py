@@ -5,13 +5,18 @@ Every leaf is a flag (`Privacy.clip_norm` is `--privacy.clip_norm`); see
 they demand of one another.
 """
 
+from tff_pipeline.config.attack import Attack
 from tff_pipeline.config.builders import fixed_size
 from tff_pipeline.config.builders import full
 from tff_pipeline.config.builders import gaussian
 from tff_pipeline.config.builders import no_privacy
 from tff_pipeline.config.builders import poisson
+from tff_pipeline.config.choices import Aggregator
 from tff_pipeline.config.choices import AlgorithmName
+from tff_pipeline.config.choices import AttackName
 from tff_pipeline.config.choices import Batches
+from tff_pipeline.config.choices import CompressionName
+from tff_pipeline.config.choices import Decay
 from tff_pipeline.config.choices import EngineName
 from tff_pipeline.config.choices import FileTask
 from tff_pipeline.config.choices import ImageMode
@@ -21,6 +26,8 @@ from tff_pipeline.config.choices import Missing
 from tff_pipeline.config.choices import Optimizer
 from tff_pipeline.config.choices import Partition
 from tff_pipeline.config.choices import Relation
+from tff_pipeline.config.choices import Rotation
+from tff_pipeline.config.choices import Rounding
 from tff_pipeline.config.choices import Sampling
 from tff_pipeline.config.choices import Scaling
 from tff_pipeline.config.choices import Shuffle
@@ -30,6 +37,7 @@ from tff_pipeline.config.choices import Split
 from tff_pipeline.config.choices import Target
 from tff_pipeline.config.choices import Transform
 from tff_pipeline.config.choices import Weighting
+from tff_pipeline.config.compression import Compression
 from tff_pipeline.config.leaves import LeafRule
 from tff_pipeline.config.leaves import checked_leaf
 from tff_pipeline.config.leaves import leaf_type
@@ -41,6 +49,8 @@ from tff_pipeline.config.records import Claim
 from tff_pipeline.config.records import Experiment
 from tff_pipeline.config.records import Terms
 from tff_pipeline.config.records import terms
+from tff_pipeline.config.rules import AGGREGATORS
+from tff_pipeline.config.rules import ALGORITHMS
 from tff_pipeline.config.task import Task
 from tff_pipeline.config.training import Algorithm
 from tff_pipeline.config.training import Client
@@ -48,12 +58,20 @@ from tff_pipeline.config.training import Cohort
 from tff_pipeline.config.training import Server
 
 __all__ = [
+  'AGGREGATORS',
+  'ALGORITHMS',
+  'Aggregator',
   'Algorithm',
   'AlgorithmName',
+  'Attack',
+  'AttackName',
   'Batches',
   'Claim',
   'Client',
   'Cohort',
+  'Compression',
+  'CompressionName',
+  'Decay',
   'EngineName',
   'Experiment',
   'FileTask',
@@ -66,6 +84,8 @@ __all__ = [
   'Partition',
   'Privacy',
   'Relation',
+  'Rotation',
+  'Rounding',
   'Sampling',
   'Scaling',
   'Server',

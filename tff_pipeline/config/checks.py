@@ -6,6 +6,7 @@ import typing
 from tff_pipeline import validate
 from tff_pipeline.config import choices
 from tff_pipeline.config import privacy as privacy_leaves
+from tff_pipeline.config import rules
 from tff_pipeline.config import task as task_leaves
 
 if typing.TYPE_CHECKING:
@@ -173,7 +174,8 @@ def _is_centralized(experiment: 'records.Experiment') -> bool:
 
 def _check_algorithm(experiment: 'records.Experiment') -> None:
   """Centralized training has no server step, no cohorts and no users."""
-  if experiment.client.learning_rate is None:
+  steps = rules.takes_local_steps(experiment.algorithm.name)
+  if steps and experiment.client.learning_rate is None:
     raise validate.error(
       'client.learning_rate', expected='a value', found='nothing'
     )
@@ -253,6 +255,19 @@ def _check_own_data(experiment: 'records.Experiment') -> None:
     )
 
 
+def _check_evaluation(experiment: 'records.Experiment') -> None:
+  every, clients = (
+    experiment.evaluate_every,
+    experiment.evaluate_clients_every,
+  )
+  if clients is not None and clients % every:
+    raise validate.error(
+      'evaluate_clients_every',
+      expected=f'a multiple of --evaluate_every={every}',
+      found=clients,
+    )
+
+
 CROSS_CHECKS: tuple[Callable[['records.Experiment'], None], ...] = (
   _check_solved_leaf,
   _check_cohort_size,
@@ -263,5 +278,7 @@ CROSS_CHECKS: tuple[Callable[['records.Experiment'], None], ...] = (
   _check_example_level,
   _check_noise_cohort_size,
   _check_algorithm,
+  _check_evaluation,
+  rules.check,
   _check_own_data,
 )

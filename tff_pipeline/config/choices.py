@@ -118,7 +118,66 @@ class AlgorithmName(enum.StrEnum):
   """Federated algorithms, one file each in `algorithms/`."""
 
   FED_AVG = 'fed_avg'
+  FED_SGD = 'fed_sgd'
+  FED_PROX = 'fed_prox'
+  MIME_LITE = 'mime_lite'
+  Q_FED_AVG = 'q_fed_avg'
   CENTRALIZED = 'centralized'
+
+
+class Aggregator(enum.StrEnum):
+  """How the updates of a cohort become one; `aggregation.robust`."""
+
+  MEAN = 'mean'
+  CLIPPED_MEAN = 'clipped_mean'
+  ZEROED_MEAN = 'zeroed_mean'
+  ADAPTIVE_MEAN = 'adaptive_mean'
+  MEDIAN = 'median'
+  TRIMMED_MEAN = 'trimmed_mean'
+  GEOMETRIC_MEDIAN = 'geometric_median'
+
+
+class Decay(enum.StrEnum):
+  """How a learning rate falls over the rounds; `optimizers.rate`."""
+
+  CONSTANT = 'constant'
+  INVERSE_SQRT = 'inverse_sqrt'
+  EXPONENTIAL = 'exponential'
+  LINEAR = 'linear'
+  COSINE = 'cosine'
+
+
+class CompressionName(enum.StrEnum):
+  """How an update is encoded; `client_work.compression`."""
+
+  NONE = 'none'
+  QUANTIZATION = 'quantization'
+  TOP_K = 'top_k'
+  RANDOM_K = 'random_k'
+
+
+class Rounding(enum.StrEnum):
+  """How an entry becomes a level."""
+
+  NEAREST = 'nearest'
+  STOCHASTIC = 'stochastic'
+
+
+class Rotation(enum.StrEnum):
+  """What happens to a vector before it is quantized."""
+
+  NONE = 'none'
+  HADAMARD = 'hadamard'
+
+
+class AttackName(enum.StrEnum):
+  """What dishonest clients do; `experiment.attacking`."""
+
+  NONE = 'none'
+  LABEL_FLIP = 'label_flip'
+  BACKDOOR = 'backdoor'
+  SIGN_FLIP = 'sign_flip'
+  SCALED_UPDATE = 'scaled_update'
 
 
 class Mechanism(enum.StrEnum):

@@ -2,8 +2,10 @@
 
 import dataclasses
 
+from tff_pipeline.config import attack as attack_leaves
 from tff_pipeline.config import checks
 from tff_pipeline.config import choices
+from tff_pipeline.config import compression as compression_leaves
 from tff_pipeline.config import leaves
 from tff_pipeline.config import privacy as privacy_leaves
 from tff_pipeline.config import task as task_leaves
@@ -23,6 +25,8 @@ class Experiment(leaves.Record):
   server: training.Server
   privacy: privacy_leaves.Privacy
   algorithm: training.Algorithm = training.Algorithm()
+  compression: compression_leaves.Compression = compression_leaves.Compression()
+  attack: attack_leaves.Attack = attack_leaves.Attack()
   rounds: int | None = leaves.leaf('Rounds of federated training.', at_least=1)
   seed: int = leaves.leaf(
     'Decides partition, initial weights, cohorts and shuffles; never DP noise.',
@@ -33,6 +37,12 @@ class Experiment(leaves.Record):
     'Rounds between evaluations on held-out data; the last round is always '
     'evaluated.',
     default=1,
+    at_least=1,
+  )
+  evaluate_clients_every: int | None = leaves.leaf(
+    'Rounds between measurements of the accuracy on the data of each client; '
+    'the last round is always measured. Unset means never. Its columns are '
+    'named unnoised_client_*.',
     at_least=1,
   )
   checkpoint_every: int = leaves.leaf(

@@ -34,6 +34,12 @@ _ADAPTIVE = (
   choices.Optimizer.YOGI,
 )
 _MOMENTS = (choices.Optimizer.ADAM, choices.Optimizer.YOGI)
+_DECAYING_TO = (
+  choices.Decay.EXPONENTIAL,
+  choices.Decay.LINEAR,
+  choices.Decay.COSINE,
+)
+_DECAYING = (choices.Decay.INVERSE_SQRT, *_DECAYING_TO)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +72,29 @@ class _OptimizerRecord(leaves.Record):
     "The optimizer's numerical epsilon (adaptivity); not a privacy value.",
     used_by=('optimizer', _ADAPTIVE),
     above=0.0,
+  )
+  decay: choices.Decay = leaves.leaf(
+    'How the learning rate falls after the warm-up, over rounds.',
+    default=choices.Decay.CONSTANT,
+  )
+  decay_rounds: int | None = leaves.leaf(
+    'Rounds that the decay takes: the time constant of exponential and '
+    'inverse_sqrt, the length of linear and cosine.',
+    used_by=('decay', _DECAYING),
+    required=True,
+    at_least=1,
+  )
+  decay_factor: float | None = leaves.leaf(
+    'Learning rate after decay_rounds over learning_rate.',
+    used_by=('decay', _DECAYING_TO),
+    required=True,
+    at_least=0.0,
+    at_most=1.0,
+  )
+  warmup_rounds: int | None = leaves.leaf(
+    'First rounds, in which the learning rate rises linearly to '
+    'learning_rate; unset means none.',
+    at_least=1,
   )
 
 
@@ -121,4 +150,45 @@ class Algorithm(leaves.Record):
     'its own coin, or exactly --client.batch_size without replacement.',
     used_by=('name', (choices.AlgorithmName.CENTRALIZED,)),
     required=True,
+  )
+  proximal_strength: float | None = leaves.leaf(
+    'Weight mu of the proximal term mu/2 |w - w_global|^2 in the local loss.',
+    used_by=('name', (choices.AlgorithmName.FED_PROX,)),
+    required=True,
+    at_least=0.0,
+  )
+  fairness: float | None = leaves.leaf(
+    'Exponent q: the global loss is the mean of the (q+1)-th powers of the '
+    "clients' losses; 0 is the plain mean, larger is fairer.",
+    used_by=('name', (choices.AlgorithmName.Q_FED_AVG,)),
+    required=True,
+    at_least=0.0,
+  )
+  aggregator: choices.Aggregator = leaves.leaf(
+    'How the updates of a cohort become one; all but the mean are robust '
+    'against some dishonest clients.',
+    default=choices.Aggregator.MEAN,
+  )
+  norm_limit: float | None = leaves.leaf(
+    'L2 norm above which an update is scaled down (clipped_mean) or dropped '
+    '(zeroed_mean), in units of the model weights.',
+    used_by=(
+      'aggregator',
+      (choices.Aggregator.CLIPPED_MEAN, choices.Aggregator.ZEROED_MEAN),
+    ),
+    required=True,
+    above=0.0,
+  )
+  trimmed_share: float | None = leaves.leaf(
+    'Share of the cohort that is left out at each end, in each coordinate.',
+    used_by=('aggregator', (choices.Aggregator.TRIMMED_MEAN,)),
+    required=True,
+    at_least=0.0,
+    below=0.5,
+  )
+  weiszfeld_steps: int | None = leaves.leaf(
+    'Steps of the smoothed Weiszfeld algorithm; 0 is the weighted mean.',
+    used_by=('aggregator', (choices.Aggregator.GEOMETRIC_MEDIAN,)),
+    required=True,
+    at_least=0,
   )

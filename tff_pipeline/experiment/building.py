@@ -18,6 +18,7 @@ from tff_pipeline.privacy import noise_key as noise_keys
 if typing.TYPE_CHECKING:
   import tensorflow_federated as tff
 
+  from tff_pipeline.algorithms import traffic
   from tff_pipeline.engines import engine as engines
   from tff_pipeline.engines import state_channel
 
@@ -35,6 +36,7 @@ class Parts:
     channel: What clients keep between rounds; `None` if nothing.
     initial_client_state: State of a client that never took part; unset means
       zeros.
+    traffic: Bytes of one client in a round; `None` if nothing is sent.
   """
 
   task: tasks.Task
@@ -44,6 +46,7 @@ class Parts:
   engine: 'engines.Engine'
   channel: 'state_channel.Channel | None' = None
   initial_client_state: Any = None
+  traffic: 'traffic.Traffic | None' = None
 
 
 def smoke_round() -> None:
@@ -96,6 +99,7 @@ def build(
     leaves = tasks.pooled(leaves)
   task = tasks.build(leaves, seed=experiment.seed, data_dir=data_dir)
   _check_data(experiment, task.train.client_sizes)
+  _check_metrics(experiment, task)
   model = functional.build(
     functional.keras_model(task.model_factory, seed=experiment.seed),
     loss=task.loss_factory(),
@@ -117,39 +121,35 @@ def _federated(
   model: 'tff.learning.models.FunctionalModel',
   noise_key: noise_keys.NoiseKey,
 ) -> Parts:
-  from tff_pipeline import optimizers
-  from tff_pipeline.algorithms import fed_avg
-  from tff_pipeline.client_work import training_loop
+  from tff_pipeline.algorithms import table
+  from tff_pipeline.algorithms import traffic
   from tff_pipeline.engines import engine as engines
+  from tff_pipeline.experiment import attacking
   from tff_pipeline.privacy import mechanisms
 
+  task = attacking.poison(experiment.attack, task, seed=experiment.seed)
   mechanism = mechanisms.build(
     config.terms(experiment),
     population=task.train.num_clients,
     noise_key=noise_key,
   )
-  client = experiment.client
-  schedule = training_loop.Schedule(
-    epochs=client.epochs,
-    batch_size=client.batch_size,
-    shuffle=client.shuffle,
-    max_examples=client.max_examples,
-    max_steps=client.max_steps,
-  )
-  process = fed_avg.build(
+  process = table.build(
     model,
-    client_optimizer=optimizers.build(client),
-    server_optimizer=optimizers.build(experiment.server),
-    schedule=schedule,
-    protection=mechanism.protection,
+    algorithm=experiment.algorithm,
+    client=experiment.client,
+    server=experiment.server,
+    protection=attacking.protection(
+      experiment.attack, mechanism.protection, task, seed=experiment.seed
+    ),
     aggregator=mechanism.aggregator,
-    weighting=experiment.algorithm.weighting,
+    compression=experiment.compression,
+    seed=experiment.seed,
   )
   engine = engines.build(
     experiment.engine,
     process,
     data=task.train,
-    schedule=schedule,
+    schedule=table.schedule(experiment.client),
     seed=experiment.seed,
     noise_key=noise_key,
   )
@@ -160,6 +160,12 @@ def _federated(
     guarantee=mechanism.guarantee,
     engine=engine,
     channel=engine.channel,
+    traffic=traffic.count(
+      model,
+      algorithm=experiment.algorithm,
+      client=experiment.client,
+      compression=experiment.compression,
+    ),
   )
 
 
@@ -221,6 +227,16 @@ def _check_data(experiment: config.Experiment, sizes: np.ndarray) -> None:
     or privacy.example_noise_multiplier is not None
   ):
     guarantees.check_example_delta(privacy.delta, sizes)
+
+
+def _check_metrics(experiment: config.Experiment, task: tasks.Task) -> None:
+  every = experiment.evaluate_clients_every
+  if every is not None and 'accuracy' not in task.metric_factory():
+    raise validate.error(
+      'evaluate_clients_every',
+      expected='no value with a task that has no accuracy',
+      found=every,
+    )
 
 
 def weights(state: Any) -> Any:

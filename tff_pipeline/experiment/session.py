@@ -1,6 +1,7 @@
 """One process's stretch of a run, from the last checkpoint on."""
 
 from collections.abc import Mapping
+import dataclasses
 import itertools
 import logging
 import math
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tff_pipeline import config
+from tff_pipeline import sampling
 from tff_pipeline import validate
 from tff_pipeline.experiment import building
 from tff_pipeline.experiment import limits
@@ -68,7 +70,13 @@ class Session:
     self._checkpoints = checkpoints.Checkpoints(
       folder / 'checkpoints', warn=_log.warning, store=self._store
     )
-    self._evaluate = evaluation.Evaluator(parts.model, test=parts.task.test)
+    self._evaluate = evaluation.Evaluator(
+      parts.model, test=parts.task.test, attacked=parts.task.attacked_test
+    )
+    self._evaluate_clients = evaluation.ClientEvaluator(
+      self._evaluate, train=parts.task.train, test=parts.task.client_test
+    )
+    self._round_num = 0
 
   def run(self, max_epsilon: float | None) -> dict[str, Any]:
     """Runs to the end, and returns the summary."""
@@ -106,18 +114,21 @@ class Session:
       def train(
         state: Any, round_num: int, clients: np.ndarray
       ) -> tuple[Any, dict[str, float]]:
+        self._round_num = round_num
         if round_num < last:
           # Data that is not in memory is read while this round trains.
           self._parts.task.train.prefetch(self._parts.sampler(round_num + 1))
-        return _train(trainer, state, round_num, clients)
+        state, measured = _train(trainer, state, round_num, clients)
+        return state, measured | self._traffic()
 
       steps = rounds.Steps(
         sample=self._parts.sampler,
         record_attempt=self._ledger.append,
         train=train,
         price=self._price,
-        evaluate=lambda s: _prefixed(
-          'test_', self._evaluate(building.weights(s))
+        evaluate=lambda s: (
+          _prefixed('test_', self._evaluate(building.weights(s)))
+          | self._measure_clients(building.weights(s), last=last)
         ),
         write_row=write_row,
         save=self._checkpoints.save,
@@ -130,7 +141,10 @@ class Session:
           last=last,
           evaluate_every=self._experiment.evaluate_every,
           checkpoint_every=self._experiment.checkpoint_every,
-          evaluation_columns=tuple(_prefixed('test_', initial)),
+          evaluation_columns=(
+            *_prefixed('test_', initial),
+            *self._measure_clients(None, last=last),
+          ),
           steps=steps,
         )
       except rounds.Interrupted as e:
@@ -141,6 +155,22 @@ class Session:
       finally:
         bar.close()
       return self._finish(state, last)
+
+  def _measure_clients(self, weights: Any, *, last: int) -> dict[str, float]:
+    """Returns the columns of clients, if there are any; NaN if not due."""
+    every = self._experiment.evaluate_clients_every
+    if every is None:
+      return {}
+    if self._round_num and self._round_num in (
+      last,
+      *range(every, last, every),
+    ):
+      return self._evaluate_clients(weights)
+    return dict.fromkeys(self._evaluate_clients.columns, math.nan)
+
+  def _traffic(self) -> dict[str, float]:
+    traffic = self._parts.traffic
+    return {} if traffic is None else dataclasses.asdict(traffic)
 
   def _check_records(self, completed: int) -> None:
     """Refuses a ledger, table or noise key that the checkpoint belies."""
@@ -252,9 +282,27 @@ class Session:
         *_prefixed('test_', summary['test']),
       ),
     )
+    if self._parts.traffic is not None:
+      summary['communication'] = self._communication(last, summary['test'])
+    if self._experiment.evaluate_clients_every is not None:
+      summary['clients'] = self._evaluate_clients(weights)
     run_directory.write_json(self._folder / SUMMARY, summary)
     _write_report(self._folder)
     return run_directory.read_json(self._folder / SUMMARY)
+
+  def _communication(
+    self, last: int, test: Mapping[str, float]
+  ) -> dict[str, float]:
+    """Returns what was sent, by the expected cohort, which is public."""
+    traffic = self._parts.traffic
+    cohort = sampling.expected_size(
+      self._experiment.cohort, population=self._parts.task.train.num_clients
+    )
+    sent = (traffic.bytes_up + traffic.bytes_down) * cohort * last
+    found = self._traffic() | {'expected_megabytes': sent / 1e6}
+    if 'accuracy' in test:
+      found['accuracy_per_megabyte'] = test['accuracy'] / sent * 1e6
+    return found
 
   def _statement(self, last: int) -> dict[str, Any]:
     return statements.build(
