@@ -15,7 +15,7 @@ from tests import disk_images
 from tests import small_runs
 from tests import stateful_processes
 from tff_pipeline import experiment
-from tff_pipeline.algorithms import fed_avg
+from tff_pipeline.algorithms import table
 from tff_pipeline.engines import client_store
 from tff_pipeline.experiment import building
 from tff_pipeline.outputs import checkpoints
@@ -25,11 +25,11 @@ from tff_pipeline.privacy import noise_key as noise_keys
 _parts = {}
 
 
-def build_process(model, *, schedule, aggregator, **unused):
-  """Builds the process that remembers, in the place of `fed_avg.build`."""
+def build_process(model, *, client, aggregator, **unused):
+  """Builds the process that remembers, in the place of `table.build`."""
   del unused
   return stateful_processes.build(
-    model, schedule=schedule, aggregator=aggregator
+    model, schedule=table.schedule(client), aggregator=aggregator
   )
 
 
@@ -46,7 +46,7 @@ def remembering():
     return _parts[key]
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(fed_avg, 'build', build_process)
+    patch.setattr(table, 'build', build_process)
     patch.setattr(building, 'build', cached)
     yield
   _parts.clear()
@@ -153,7 +153,7 @@ _KILLED = """
 import os, signal, sys, tempfile
 from tests import small_runs, stateful_run_test
 from tff_pipeline import experiment
-from tff_pipeline.algorithms import fed_avg
+from tff_pipeline.algorithms import table
 import tensorflow as tf
 
 fed_avg.build = stateful_run_test.build_process

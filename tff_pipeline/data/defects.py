@@ -22,6 +22,7 @@ _LABELS = {
   'classification': 'one whole number an example',
   'next_token': 'whole numbers',
   'tags': 'numbers 0 or 1',
+  'regression': 'finite numbers',
   'reconstruction': 'bytes',
 }
 
@@ -45,10 +46,17 @@ def check(data: data_set.DataSet, *, name: str) -> None:
     # What is read cohort by cohort is checked by its reader.
     if isinstance(examples, client_data.Examples):
       _check_shapes(examples, like=_prototype(data.train), where=where)
-      _check_features(examples.x, data.vocabulary_size, where)
+      _check_features(examples.x, _num_tokens(data), where)
       _check_labels(examples.y, data, where)
   if not isinstance(data.train, client_data.Examples):
     _warn_of_odd_clients(data.train.client_sizes, name)
+
+
+def _num_tokens(data: data_set.DataSet) -> int | None:
+  """Returns how many token ids there are; a bag's words start at 1."""
+  if data.vocabulary_size is None:
+    return None
+  return data.vocabulary_size + (data.preprocessing == 'bag_of_words')
 
 
 def _prototype(
@@ -103,12 +111,10 @@ def _check_shapes(
 
 
 def _check_features(
-  x: np.ndarray, vocabulary_size: int | None, where: _Where
+  x: np.ndarray, num_tokens: int | None, where: _Where
 ) -> None:
-  if vocabulary_size is not None:
-    _check_range(
-      x, vocabulary_size, f'token ids below {vocabulary_size}', where
-    )
+  if num_tokens is not None:
+    _check_range(x, num_tokens, f'token ids below {num_tokens}', where)
   elif x.dtype.kind == 'f':
     _refuse_first(x, lambda part: ~np.isfinite(part), 'finite features', where)
 
@@ -120,6 +126,7 @@ def _check_labels(y: np.ndarray, data: data_set.DataSet, where: _Where) -> None:
     'classification': whole and y.ndim == 1,
     'next_token': whole,
     'tags': True,
+    'regression': y.dtype.kind == 'f',
     'reconstruction': y.dtype == np.uint8,
   }[objective]
   if not fits:
@@ -133,6 +140,8 @@ def _check_labels(y: np.ndarray, data: data_set.DataSet, where: _Where) -> None:
     _refuse_first(
       y, lambda part: (part != 0) & (part != 1), 'tags 0 or 1', where
     )
+  elif objective == 'regression':
+    _refuse_first(y, lambda part: ~np.isfinite(part), 'finite labels', where)
 
 
 def _check_range(
