@@ -18,6 +18,9 @@ from typing import Any
 # Level 3 hides the CUDA "unable to register" errors of a machine without CUDA.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ.setdefault('GRPC_VERBOSITY', 'ERROR')
+# Convolutions take 1.6 times as long without; TensorFlow itself switches it on
+# for new Intel processors only.
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')
 
 from absl import app
 from absl import flags
