@@ -14,6 +14,7 @@ from experiments import cli  # First: it sets TensorFlow's environment.
 import csv
 import dataclasses
 import datetime
+import os
 import pathlib
 import statistics
 import tempfile
@@ -134,7 +135,11 @@ def main() -> None:
   rows = [_row(name) for name in chosen]
   lines = [_HEADER, ('---',) * len(_HEADER), *rows]
   table = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
-  table += f'\n\nMeasured {datetime.date.today()} by the command above.'
+  table += (
+    f'\n\nMeasured {datetime.date.today()} by the command above, on '
+    f'{os.cpu_count()} cores that may have had other work: take times as '
+    'orders of magnitude.'
+  )
   if not _OUTPUT.value:
     print(table)
     return

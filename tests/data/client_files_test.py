@@ -119,6 +119,17 @@ def test_emnist_is_what_tff_reads(tmp_path, only_digits):
   assert ours.num_classes == (10 if only_digits else 62)
 
 
+@pytest.mark.parametrize('towards', [0.0, 1.0])
+def test_pixels_may_be_off_by_a_rounding(tmp_path, towards):
+  splits = _splits(_image, 'digits_only_')
+  grey = np.arange(784).reshape(28, 28) % 256
+  inexact = np.nextafter(np.float32(grey / 255), np.float32(towards))
+  splits['digits_only_train']['a'][0]['pixels'] = inexact
+  tiny_files.sqlite(tmp_path / 'emnist_all.sqlite', splits)
+  data = _load(emnist, tmp_path, name='emnist_digits')
+  np.testing.assert_array_equal(data.train.client(0)['x'][0, ..., 0], grey)
+
+
 def test_cifar100_is_what_tff_reads(tmp_path):
   tiny_files.sqlite(tmp_path / 'cifar100.sqlite', _splits(_colours))
   ours = _load(cifar100, tmp_path, name='cifar100')

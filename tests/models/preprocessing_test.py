@@ -161,11 +161,15 @@ class _OwnTraining(tf.keras.Sequential):
     raise NotImplementedError(data)
 
 
-def test_a_train_step_behind_preprocessing_is_refused():
+@pytest.mark.parametrize('depth', [0, 1, 2])
+def test_a_train_step_behind_preprocessing_is_refused(depth):
   """A DPSequential would train without any privacy, silently."""
 
   def factory(shape):
-    return _OwnTraining([tf.keras.Input(shape), tf.keras.layers.Flatten()])
+    model = _OwnTraining([tf.keras.Input(shape), tf.keras.layers.Flatten()])
+    for _ in range(depth):
+      model = tf.keras.Sequential([tf.keras.Input(shape), model])
+    return model
 
   wrapped = preprocessing.wrap(
     'scale', factory, input_spec=tf.TensorSpec((None, 2, 2, 1), tf.uint8)
