@@ -95,6 +95,8 @@ class Task:
     uncovered: What was computed from private data without noise, each a clause.
     encoding: How features and labels were made from the user's own data, as
       plain values; empty for other data.
+    attacked_test: Held-out examples with the label that a simulated attack
+      wants; `None` if there is no such attack.
   """
 
   train: 'client_data.Clients'
@@ -106,8 +108,8 @@ class Task:
   client_test: 'client_data.ClientData | None' = None
   label: str | None = None
   uncovered: tuple[str, ...] = ()
-  attacked_test: 'client_data.Examples | None' = None
   encoding: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  attacked_test: 'client_data.Examples | None' = None
 
 
 def check(task: config.Task) -> None:
