@@ -31,7 +31,7 @@ def write(
     OSError: If it cannot be written.
     ValueError: If epsilon is not among the metrics.
   """
-  if 'epsilon' not in metrics:
+  if not {'epsilon', 'extrapolated_epsilon'} & set(metrics):
     raise ValueError(f'no result without its epsilon: {metrics}')
   with disk.os_errors(folder):
     writer = tf.summary.create_file_writer(
