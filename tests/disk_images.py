@@ -61,6 +61,14 @@ class Image:
 
 
 def _read(folder: pathlib.Path) -> Files:
+  while True:
+    try:
+      return _read_once(folder)
+    except (FileNotFoundError, NotADirectoryError):
+      pass  # Another thread deletes old checkpoints meanwhile.
+
+
+def _read_once(folder: pathlib.Path) -> Files:
   return {
     os.fspath(path.relative_to(folder)): (
       path.stat().st_mode & 0o777,
