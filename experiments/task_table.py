@@ -164,7 +164,7 @@ def _is_standard(name: str) -> bool:
   """Returns whether a task is more than a reader of the user's own files."""
   from tff_pipeline import tasks
 
-  return name in CASES or name in _STAND_IN or bool(tasks.TASKS[name].models)
+  return not tasks.TASKS[name].data.startswith('files.')
 
 
 def _row(name: str) -> tuple[str, ...]:
