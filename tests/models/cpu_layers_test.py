@@ -155,7 +155,7 @@ def test_weight_gradient_is_one_product_per_weight():
   loops = [n for n in nodes if n.op in ('While', 'StatelessWhile')]
   assert len(loops) == 2  # Forwards and backwards.
   transposed = [
-    n for n in nodes if n.op == 'MatMul' and n.attr['transpose_a'].b
+    n for n in nodes if n.op.startswith('BatchMatMul') and n.attr['adj_x'].b
   ]
   assert len(transposed) == 2  # Kernel and recurrent kernel.
 

@@ -85,7 +85,8 @@ def _starts(job):
 
 
 def test_all_run_and_never_more_at_a_time(tmp_path):
-  jobs = [_job(tmp_path, f'arm/seed={i}') for i in range(5)]
+  # Long enough for two to be seen at a time, however busy the machine.
+  jobs = [_job(tmp_path, f'arm/seed={i}', seconds=0.3) for i in range(5)]
   most = []
   ended = _run(
     jobs, tmp_path, watch=lambda p: most.append(p.number(State.RUNNING))
@@ -96,7 +97,7 @@ def test_all_run_and_never_more_at_a_time(tmp_path):
 
 
 def test_runs_are_side_by_side(tmp_path):
-  jobs = [_job(tmp_path, f'{i}', seconds=0.2) for i in range(2)]
+  jobs = [_job(tmp_path, f'{i}', seconds=0.5) for i in range(2)]
   _run(jobs, tmp_path)
   starts = [float(_starts(job)[0].split()[0]) for job in jobs]
   ends = [float((job.folder / 'ends').read_text()) for job in jobs]
