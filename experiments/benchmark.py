@@ -7,10 +7,12 @@ epoch: 100 images in batches of 20, or 40 sequences of 80 characters in batches
 of 4. Engines take turns, so that a machine whose speed drifts does not favour
 one. The first round of each, which compiles, is reported apart.
 
-  stock       TFF's build_unweighted_fed_avg on TFF's runtime
-  dense       our client work on TFF's runtime
-  in_process  our client work inside TensorFlow
-  bare        a loop of TensorFlow over the same tensors: no engine, no server
+  stock         TFF's build_unweighted_fed_avg on TFF's runtime, as installed
+  stock_onednn  the same with the setting of TensorFlow that all below have:
+                TF_ENABLE_ONEDNN_OPTS=1, which new Intel processors have anyway
+  dense         our client work on TFF's runtime
+  in_process    our client work inside TensorFlow
+  bare          a loop of TensorFlow over the same tensors: no engine, no server
 
 The heavy parts are optional: --scaling, --memory_rounds, --startup. Run them
 one by one into the same directory; the picture and the page show all that is
@@ -36,7 +38,7 @@ from absl import flags
 from tff_pipeline import validate
 
 _MODELS = ('2nn', 'cnn', 'lstm')
-_ENGINES = ('stock', 'dense', 'in_process', 'bare')
+_ENGINES = ('stock', 'stock_onednn', 'dense', 'in_process', 'bare')
 _SCALING = ('cohort', 'client_size', 'threads')
 
 _CASES = flags.DEFINE_list(

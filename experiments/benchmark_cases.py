@@ -2,16 +2,19 @@
 
 Each way takes the same clients through the same epoch of the same model:
 
-  stock       TFF's build_unweighted_fed_avg on TFF's runtime
-  dense       our client work on TFF's runtime
-  in_process  our client work inside TensorFlow
-  bare        a loop of TensorFlow over the same tensors: gradient and step,
-              without shuffling, metrics, aggregation or server
+  stock         TFF's build_unweighted_fed_avg on TFF's runtime, as installed
+  stock_onednn  the same with the setting of TensorFlow that all below have:
+                TF_ENABLE_ONEDNN_OPTS=1, which new Intel processors have anyway
+  dense         our client work on TFF's runtime
+  in_process    our client work inside TensorFlow
+  bare          a loop of TensorFlow over the same tensors: gradient and step,
+                without shuffling, metrics, aggregation or server
 """
 
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
+import os
 from typing import Any
 
 import numpy as np
@@ -165,7 +168,10 @@ def _functional(
 
 
 def _stock(
-  workload: Workload, data: client_data.ClientData, threads: int
+  workload: Workload,
+  data: client_data.ClientData,
+  threads: int,
+  environment: Mapping[str, str] | None = None,
 ) -> engines.Engine:
   del threads
   sgd = tff.learning.optimizers.build_sgdm
@@ -179,7 +185,17 @@ def _stock(
     sgd(_CLIENT_RATE),
     sgd(1.0),
   )
-  return tff_runtime.TffRuntime(process, _StockDatasets(data, workload))
+  return tff_runtime.TffRuntime(
+    process, _StockDatasets(data, workload), environment=environment
+  )
+
+
+def _stock_as_installed(
+  workload: Workload, data: client_data.ClientData, threads: int
+) -> engines.Engine:
+  environment = dict(os.environ)
+  environment.pop('TF_ENABLE_ONEDNN_OPTS', None)  # Set by experiments.cli.
+  return _stock(workload, data, threads, environment)
 
 
 def _dense_process(
@@ -313,7 +329,8 @@ def _bare_training(
 
 
 _WAYS = {
-  'stock': _stock,
+  'stock': _stock_as_installed,
+  'stock_onednn': _stock,
   'dense': _dense,
   'in_process': _in_process,
   'bare': _Bare,

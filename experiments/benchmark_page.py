@@ -14,21 +14,25 @@ matplotlib.use('Agg')
 from matplotlib import pyplot as plt
 import pandas as pd
 
-_COMMAND = (
-  'python -m experiments.benchmark --scaling=cohort,client_size,threads '
-  '--memory_rounds=1000 --startup=3 --output_dir=docs'
-)
+# The flags that ask for what stands in each file.
+_FLAGS = {
+  'scaling': ' --scaling=cohort,client_size,threads',
+  'memory': ' --memory_rounds=1000',
+  'startup': ' --startup=3',
+}
 _PINNED = ('tensorflow', 'tensorflow-federated', 'numpy')
 _CASE = ['model', 'cohort']
 # Okabe and Ito's colours, told apart by their markers as well.
 _STYLES = {
   'stock': {'color': '#D55E00', 'marker': 's'},
+  'stock_onednn': {'color': '#CC79A7', 'marker': 'D'},
   'dense': {'color': '#E69F00', 'marker': '^'},
   'in_process': {'color': '#0072B2', 'marker': 'o'},
   'bare': {'color': '#000000', 'marker': 'x'},
 }
 _LABELS = {
-  'stock': "TFF's stock builder, TFF's runtime",
+  'stock': "TFF's builder and runtime",
+  'stock_onednn': 'the same with oneDNN',
   'dense': "dense client work, TFF's runtime",
   'in_process': 'in_process',
   'bare': 'bare loop',
@@ -63,6 +67,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     medians = times['median']
     for name, (above, below) in {
       'stock/in_process': ('stock', 'in_process'),
+      'stock_onednn/in_process': ('stock_onednn', 'in_process'),
       'in_process/bare': ('in_process', 'bare'),
     }.items():
       if above in medians and below in medians:
@@ -98,11 +103,13 @@ def write(folder: pathlib.Path) -> None:
 
 
 def _page(tables: dict[str, pd.DataFrame]) -> str:
+  asked = ''.join(flag for name, flag in _FLAGS.items() if name in tables)
   versions = ', '.join(f'{p} {importlib.metadata.version(p)}' for p in _PINNED)
   parts = [
     '# Benchmark',
-    f'Written by `{_COMMAND}` on {datetime.date.today()}, {os.cpu_count()} '
-    f'CPU cores, {versions}. Do not edit.',
+    f'Written by `python -m experiments.benchmark --output_dir=docs{asked}` on '
+    f'{datetime.date.today()}, {os.cpu_count()} CPU cores, {versions}. Do not '
+    'edit.',
   ]
   if 'cases' in tables:
     parts += [
@@ -173,7 +180,11 @@ def _draw(tables: dict[str, pd.DataFrame]) -> plt.Figure:
     ax.set_visible(False)
   handles, labels = axes.flat[0].get_legend_handles_labels()
   figure.legend(
-    handles, labels, loc='outside upper center', ncols=4, frameon=False
+    handles,
+    labels,
+    loc='outside upper center',
+    ncols=2 * columns,
+    frameon=False,
   )
   return figure
 

@@ -131,7 +131,13 @@ def test_all_parts_run(tmp_path):
   assert done.returncode == 0, done.stderr
   assert '2nn/2' in done.stdout
   rows = pd.read_csv(tmp_path / 'benchmark_cases.csv')
-  assert set(rows['engine']) == {'stock', 'dense', 'in_process', 'bare'}
+  assert set(rows['engine']) == {
+    'stock',
+    'stock_onednn',
+    'dense',
+    'in_process',
+    'bare',
+  }
   assert (rows['seconds'] > 0).all()
   assert len(pd.read_csv(tmp_path / 'benchmark_memory.csv')) == 12
   assert (tmp_path / 'benchmark.md').exists()

@@ -225,6 +225,29 @@ def test_lanes_do_not_change_the_result(unequal, dense, lanes):
       np.testing.assert_allclose(one, other, atol=_TOLERANCE, rtol=0)
 
 
+def test_state_is_what_the_caller_gives(unequal, dense):
+  feed = feeds.for_process(
+    dense, unequal, schedule=_SCHEDULE, seed=3, noise_key=_KEY
+  )
+  engine = in_process.InProcess(dense, feed)
+  start = engine.initialize()
+
+  def next_state(state):
+    done = engine.round(state, round_num=1, clients=np.arange(4))
+    return done.state, [
+      w.copy() for w in done.state.global_model_weights.trainable
+    ]
+
+  after, weights = next_state(start)
+  further, _ = next_state(after)
+  with pytest.raises(ValueError, match='read-only'):
+    further.global_model_weights.trainable[0][:] = 0
+  # Some leaves are the latest ones, and the weights are older.
+  mixed = further._replace(global_model_weights=start.global_model_weights)
+  for one, other in zip(next_state(mixed)[1], weights, strict=True):
+    np.testing.assert_allclose(one, other, atol=_TOLERANCE, rtol=0)
+
+
 def test_no_retracing_for_other_cohorts(unequal, dense):
   engine = engines.build(
     config.EngineName.IN_PROCESS,

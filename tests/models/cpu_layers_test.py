@@ -149,6 +149,13 @@ def _operations(layer, x):
   return [node for nodes in (definition.node, *bodies) for node in nodes]
 
 
+@pytest.mark.parametrize('units, swapped', [(256, True), (16, False)])
+def test_large_kernels_are_not_multiplied_transposed(units, swapped):
+  x = tf.zeros([6, 300])
+  nodes = _operations(cpu_layers.Dense(units, use_bias=False), x)
+  assert any(node.op == 'Transpose' for node in nodes) == swapped
+
+
 def test_weight_gradient_is_one_product_per_weight():
   # Keras's gradient has its products inside the loop, one a step.
   nodes = _operations(cpu_layers.LSTM(7), _sequences())

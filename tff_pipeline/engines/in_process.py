@@ -148,8 +148,9 @@ class InProcess:
 
   def _tensor(self, leaf: Any) -> tf.Tensor:
     """Returns a leaf as a tensor: the one it came from, if it is the latest."""
-    array, tensor = self._latest.get(id(leaf), (None, None))
-    return tensor if array is leaf else tf.convert_to_tensor(leaf)
+    # The arrays are kept as well, so that no other object has their ids.
+    _, tensor = self._latest.get(id(leaf), (None, None))
+    return tf.convert_to_tensor(leaf) if tensor is None else tensor
 
 
 def _map_reduce_form(

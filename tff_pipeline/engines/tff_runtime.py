@@ -9,6 +9,7 @@ has no flag to change that: whoever can reach the port can execute TensorFlow
 graphs. Use this engine behind a firewall.
 """
 
+from collections.abc import Mapping
 import ctypes
 import functools
 import os
@@ -47,12 +48,21 @@ def _die_with(parent: int) -> None:
 class Worker:
   """TFF's worker process, and the stub that talks to it."""
 
-  def __init__(self) -> None:
+  def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+    """Starts it.
+
+    Args:
+      environment: Its environment variables; unset means those of this process.
+
+    Raises:
+      WorkerError: If it does not start.
+    """
     self._log = tempfile.TemporaryFile()
     port = portpicker.pick_unused_port()
     binary = pathlib.Path(tff.__file__).parent / 'data' / 'worker_binary'
     self._process = subprocess.Popen(
       [binary, f'--port={port}'],
+      env=environment,
       stdin=subprocess.DEVNULL,
       stdout=self._log,
       stderr=self._log,
@@ -139,15 +149,25 @@ class TffRuntime:
     self,
     process: tff.learning.templates.LearningProcess,
     feed: feeds.Feed,
+    *,
+    environment: Mapping[str, str] | None = None,
   ):
+    """Initializes the engine; entering it starts the worker.
+
+    Args:
+      process: Any learning process.
+      feed: Gives the data of a cohort.
+      environment: See `Worker`.
+    """
     self._process = process
     self._feed = feed
     self.channel = state_channel.find(process)
+    self._environment = environment
     self._worker = None
     self._context = None
 
   def __enter__(self) -> 'TffRuntime':
-    self._worker = Worker()
+    self._worker = Worker(self._environment)
     self._context = _context(self._worker)
     return self
 

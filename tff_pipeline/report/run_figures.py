@@ -210,7 +210,7 @@ def _draw_signal(run, panels, shape) -> None:
 
 
 def _time(run: reading.Run) -> drawing.Figure:
-  total = run.metrics[list(_PHASES)].sum().sum()
+  total = sum(seconds.sum() for seconds in _phases(run).values())
   first = run.metrics['round_seconds'].iloc[0]
   caption = (
     f'{total:.1f} s in these phases over {run.rounds} rounds; the first round, '
