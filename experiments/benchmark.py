@@ -14,9 +14,12 @@ one. The first round of each, which compiles, is reported apart.
   in_process    our client work inside TensorFlow
   bare          a loop of TensorFlow over the same tensors: no engine, no server
 
-The heavy parts are optional: --scaling, --memory_rounds, --startup. Run them
-one by one into the same directory; the picture and the page show all that is
-there.
+With --mechanisms, in_process is also timed under privacy, for the 2NN with
+cohorts of 100; the mechanisms take turns likewise.
+
+The heavy parts are optional: --mechanisms, --scaling, --memory_rounds,
+--startup. Run them one by one into the same directory; the picture and the page
+show all that is there.
 """
 
 # isort: off
@@ -24,7 +27,9 @@ from experiments import cli  # First: it sets TensorFlow's environment.
 # isort: on
 
 import collections
+from collections.abc import Callable, Iterable, Mapping
 import contextlib
+import functools
 import itertools
 import os
 import pathlib
@@ -40,6 +45,7 @@ from tff_pipeline import validate
 _MODELS = ('2nn', 'cnn', 'lstm')
 _ENGINES = ('stock', 'stock_onednn', 'dense', 'in_process', 'bare')
 _SCALING = ('cohort', 'client_size', 'threads')
+_MECHANISMS = ('none', 'gaussian', 'gaussian_adaptive', 'local', 'dp_sgd')
 
 _CASES = flags.DEFINE_list(
   'cases',
@@ -54,6 +60,11 @@ _ROUNDS = flags.DEFINE_integer(
 )
 _SCALE = flags.DEFINE_list(
   'scaling', [], f'Also vary, for the 2NN: {", ".join(_SCALING)}.'
+)
+_PRIVATE = flags.DEFINE_list(
+  'mechanisms',
+  [],
+  f'Also time these under privacy: {", ".join(_MECHANISMS)}.',
 )
 _MEMORY_ROUNDS = flags.DEFINE_integer(
   'memory_rounds', 0, 'Also record resident memory over this many rounds.', 0
@@ -76,6 +87,8 @@ def main() -> None:
     validate.check_choice('engines', name, _ENGINES)
   for name in _SCALE.value:
     validate.check_choice('scaling', name, _SCALING)
+  for name in _PRIVATE.value:
+    validate.check_choice('mechanisms', name, _MECHANISMS)
   if _START_ONCE.value:
     print(*(f'{name}={value}' for name, value in _start_once().items()))
     return
@@ -87,6 +100,10 @@ def main() -> None:
     rows = _time(model, cohort)
     _print_case(model, cohort, rows, header=number == 0)
     record.write('cases', rows, replace=('model', 'cohort'))
+  if _PRIVATE.value:
+    rows = _time('2nn', 100, ways=_private_ways(), column='mechanism')
+    _print_mechanisms(rows)
+    record.write('mechanisms', rows)
   for axis in _SCALE.value:
     record.write('scaling', list(_scale(axis)), replace=('axis',))
   if _MEMORY_ROUNDS.value:
@@ -151,11 +168,21 @@ def _time(
   model: str,
   cohort: int,
   *,
-  names: tuple[str, ...] = (),
+  ways: Mapping[str, Callable[..., Any]] | None = None,
+  column: str = 'engine',
   examples: int | None = None,
   threads: int | None = None,
 ) -> list[dict[str, Any]]:
-  """Returns a row for each round of each engine; round 0 is the first one."""
+  """Returns a row for each round of each way; round 0 is the first one.
+
+  Args:
+    model: A workload's name.
+    cohort: Clients of a round.
+    ways: Name -> (workload, data, threads=) -> engine; unset means --engines.
+    column: What the names are called in a row.
+    examples: Examples of a client, if other than usual.
+    threads: Clients at the same time; unset means one per core.
+  """
   import numpy as np
 
   from experiments import benchmark_cases
@@ -166,11 +193,9 @@ def _time(
   rows = []
   with contextlib.ExitStack() as stack:
     runs = {}
-    for name in names or _ENGINE_NAMES.value:
+    for name, build in (ways or _engine_ways(_ENGINE_NAMES.value)).items():
       engine = stack.enter_context(
-        benchmark_cases.build(
-          name, workload, data, threads=threads or os.cpu_count() or 1
-        )
+        build(workload, data, threads=threads or os.cpu_count() or 1)
       )
       runs[name] = engine, engine.initialize()
     for number, name in itertools.product(range(_ROUNDS.value + 1), runs):
@@ -184,13 +209,36 @@ def _time(
         {
           'model': model,
           'cohort': cohort,
-          'engine': name,
+          column: name,
           'round': number,
           'seconds': seconds,
           'peak_mb': peak.megabytes,
         }
       )
   return rows
+
+
+def _engine_ways(names: Iterable[str]) -> dict[str, Callable[..., Any]]:
+  from experiments import benchmark_cases
+
+  return {n: functools.partial(benchmark_cases.build, n) for n in names}
+
+
+def _private_ways() -> dict[str, Callable[..., Any]]:
+  from experiments import benchmark_cases
+
+  return {
+    name: functools.partial(benchmark_cases.build_private, name)
+    for name in _PRIVATE.value
+  }
+
+
+def _print_mechanisms(rows: list[dict[str, Any]]) -> None:
+  import pandas as pd
+
+  from experiments import benchmark_page
+
+  print(benchmark_page.mechanisms(pd.DataFrame(rows)).to_string(index=False))
 
 
 def _print_case(
@@ -216,7 +264,7 @@ def _scale(axis: str) -> Any:
   for setting in settings:
     (value,) = setting.values()
     names = ('in_process', 'bare') if axis == 'threads' else _ENGINES
-    rows = _time('2nn', **{'cohort': 10, **setting}, names=names)
+    rows = _time('2nn', **{'cohort': 10, **setting}, ways=_engine_ways(names))
     for row in rows:
       yield {'axis': axis, 'value': value, **row}
 

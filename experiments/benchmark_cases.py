@@ -9,6 +9,8 @@ Each way takes the same clients through the same epoch of the same model:
   in_process    our client work inside TensorFlow
   bare          a loop of TensorFlow over the same tensors: gradient and step,
                 without shuffling, metrics, aggregation or server
+
+`build_private` gives in_process with what a privacy mechanism does besides.
 """
 
 import collections
@@ -23,7 +25,6 @@ import tensorflow_federated as tff
 
 from tff_pipeline import config
 from tff_pipeline.algorithms import fed_avg
-from tff_pipeline.client_work import protection
 from tff_pipeline.client_work import training_loop
 from tff_pipeline.data import client_data
 from tff_pipeline.engines import engine as engines
@@ -35,8 +36,11 @@ from tff_pipeline.models import char_lstm
 from tff_pipeline.models import cnn
 from tff_pipeline.models import functional
 from tff_pipeline.models import two_nn
+from tff_pipeline.privacy import mechanisms
+from tff_pipeline.privacy import noise_key as noise_keys
 
 _CLIENT_RATE = 0.1
+_NO_PRIVACY = config.no_privacy()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -199,20 +203,25 @@ def _stock_as_installed(
 
 
 def _dense_process(
-  workload: Workload, data: client_data.ClientData
+  workload: Workload,
+  data: client_data.ClientData,
+  privacy: config.Privacy = _NO_PRIVACY,
 ) -> tuple[tff.learning.templates.LearningProcess, feeds.Feed]:
   sgd = tff.learning.optimizers.build_sgdm
+  key = noise_keys.from_seed(0)
   process = fed_avg.build(
     _functional(workload, data),
     client_optimizer=sgd(_CLIENT_RATE),
     server_optimizer=sgd(1.0),
     schedule=_schedule(workload),
-    protection=protection.UNPROTECTED,
-    aggregator=tff.aggregators.UnweightedMeanFactory(),
+    protection=mechanisms.protection(privacy),
+    aggregator=mechanisms.aggregator(
+      privacy, expected_cohort=data.num_clients, noise_key=key
+    ),
     weighting=config.Weighting.UNIFORM,
   )
   feed = feeds.for_process(
-    process, data, schedule=_schedule(workload), seed=0, noise_key=(0, 0)
+    process, data, schedule=_schedule(workload), seed=0, noise_key=key
   )
   return process, feed
 
@@ -229,6 +238,46 @@ def _in_process(
 ) -> engines.Engine:
   process, feed = _dense_process(workload, data)
   return in_process.InProcess(process, feed, lanes=threads)
+
+
+def build_private(
+  mechanism: str,
+  workload: Workload,
+  data: client_data.ClientData,
+  *,
+  threads: int,
+) -> engines.Engine:
+  """Returns in_process with a mechanism's work on clients and at the server.
+
+  Args:
+    mechanism: Value of a `config.Mechanism`.
+    workload: The model and how it trains.
+    data: From `workload.draw`.
+    threads: Clients at the same time.
+  """
+  process, feed = _dense_process(workload, data, _privacy(mechanism, data))
+  return in_process.InProcess(process, feed, lanes=threads)
+
+
+def _privacy(mechanism: str, data: client_data.ClientData) -> config.Privacy:
+  chosen = config.Mechanism(mechanism)
+  if chosen is config.Mechanism.NONE:
+    return _NO_PRIVACY
+  adaptive = {}
+  if chosen is config.Mechanism.GAUSSIAN_ADAPTIVE:
+    adaptive = {
+      'target_quantile': 0.5,
+      'clip_learning_rate': 0.2,
+      'clipped_count_stddev': max(data.num_clients / 20, 1.0),
+    }
+  return config.Privacy(
+    mechanism=chosen,
+    noise_multiplier=1.0,
+    clip_norm=1.0,
+    delta=1e-6,
+    population=data.num_clients,
+    **adaptive,
+  )
 
 
 class _Bare:

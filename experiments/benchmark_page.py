@@ -16,6 +16,7 @@ import pandas as pd
 
 # The flags that ask for what stands in each file.
 _FLAGS = {
+  'mechanisms': (' --mechanisms=none,gaussian,gaussian_adaptive,local,dp_sgd'),
   'scaling': ' --scaling=cohort,client_size,threads',
   'memory': ' --memory_rounds=1000',
   'startup': ' --startup=3',
@@ -77,6 +78,27 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
   return pd.DataFrame(lines)
 
 
+def mechanisms(rows: pd.DataFrame) -> pd.DataFrame:
+  """Returns a row per mechanism: ms a client, and over the first one's.
+
+  The ratio is the median of those of the rounds, in which all took turns.
+  """
+  found = per_client(rows, ['mechanism'])
+  seconds = rows[rows['round'] > 0].pivot(
+    index='round', columns='mechanism', values='seconds'
+  )
+  first = rows['mechanism'].iloc[0]
+  ratios = seconds.div(seconds[first], axis=0).median()
+  return pd.DataFrame(
+    {
+      'mechanism': name,
+      'ms a client': f'{median:.3f} ± {(high - low) / 2:.3f}',
+      f'over {first}': f'{ratios[name]:.3f}',
+    }
+    for name, (low, median, high) in found.iterrows()
+  )
+
+
 def _first_rounds_and_peaks(rows: pd.DataFrame) -> dict[str, str]:
   """Returns what in_process and stock took apart from the timed rounds."""
   line = {}
@@ -93,7 +115,7 @@ def write(folder: pathlib.Path) -> None:
   """Draws benchmark.png and writes benchmark.md from the folder's CSV files."""
   tables = {
     name: pd.read_csv(path)
-    for name in ('cases', 'scaling', 'memory', 'startup')
+    for name in ('cases', 'mechanisms', 'scaling', 'memory', 'startup')
     if (path := folder / f'benchmark_{name}.csv').exists()
   }
   figure = _draw(tables)
@@ -118,6 +140,14 @@ def _page(tables: dict[str, pd.DataFrame]) -> str:
       '--help` says what the engines are. A peak is the resident memory of the '
       'whole process, in which all engines live, and of the worker, if any.',
       _markdown(summary(tables['cases'])),
+    ]
+  if 'mechanisms' in tables:
+    table = tables['mechanisms']
+    parts += [
+      'The same for in_process under privacy, 2NN with cohorts of '
+      f'{table["cohort"].iloc[0]}, {table["round"].max()} rounds, all '
+      'mechanisms in turn; the ratio is the median of those of the rounds:',
+      _markdown(mechanisms(table)),
     ]
   if 'startup' in tables:
     seconds = tables['startup'].median().to_frame().T.round(2)

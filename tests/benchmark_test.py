@@ -71,6 +71,26 @@ def test_page_holds_what_there_is(tmp_path):
   assert (tmp_path / 'benchmark.png').read_bytes().startswith(b'\x89PNG')
 
 
+def test_a_mechanism_is_compared_round_by_round():
+  rows = (
+    _rows().query('engine != "bare"').rename(columns={'engine': 'mechanism'})
+  )
+  table = benchmark_page.mechanisms(rows)
+  # The rounds' ratios are 1/30, 1/5 and 3/20.
+  assert table.to_dict('records') == [
+    {
+      'mechanism': 'stock',
+      'ms a client': '20.000 ± 5.000',
+      'over stock': '1.000',
+    },
+    {
+      'mechanism': 'in_process',
+      'ms a client': '2.000 ± 0.500',
+      'over stock': '0.150',
+    },
+  ]
+
+
 def test_peak_sees_memory_that_is_freed_again():
   with benchmark_memory.Peak() as nothing:
     pass
@@ -110,6 +130,7 @@ def _run(*flags):
     ('--cases=3nn/5', '3nn'),
     ('--engines=stock,flower', 'flower'),
     ('--scaling=models', 'models'),
+    ('--mechanisms=laplace', 'laplace'),
   ],
 )
 def test_usage_errors_come_before_tensorflow(flag, found):
@@ -123,6 +144,7 @@ def test_usage_errors_come_before_tensorflow(flag, found):
 def test_all_parts_run(tmp_path):
   done = _run(
     '--cases=2nn/2',
+    '--mechanisms=none,gaussian,gaussian_adaptive,local,dp_sgd',
     '--rounds=1',
     '--memory_rounds=12',
     '--startup=1',
@@ -139,5 +161,13 @@ def test_all_parts_run(tmp_path):
     'bare',
   }
   assert (rows['seconds'] > 0).all()
+  private = pd.read_csv(tmp_path / 'benchmark_mechanisms.csv')
+  assert list(private[private['round'] == 1]['mechanism']) == [
+    'none',
+    'gaussian',
+    'gaussian_adaptive',
+    'local',
+    'dp_sgd',
+  ]
   assert len(pd.read_csv(tmp_path / 'benchmark_memory.csv')) == 12
   assert (tmp_path / 'benchmark.md').exists()

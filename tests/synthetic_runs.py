@@ -51,6 +51,7 @@ def write(
   rounds: int | None = None,
   sizes: int = 6,
   columns: dict[str, float] | None = None,
+  communication: dict[str, float] | None = None,
 ) -> pathlib.Path:
   """Writes a run directory, finished unless fewer rounds are asked for.
 
@@ -61,6 +62,7 @@ def write(
     rounds: Rounds that it has done.
     sizes: Realised cohort size of every round.
     columns: Further columns, constant.
+    communication: What was sent, as the summary says it.
   """
   rounds = experiment.rounds if rounds is None else rounds
   folder.mkdir(parents=True)
@@ -92,7 +94,8 @@ def write(
         'test': {'accuracy': accuracy},
         'privacy': stated,
         'versions': record['versions'],
-      },
+      }
+      | ({'communication': communication} if communication else {}),
     )
   return folder
 

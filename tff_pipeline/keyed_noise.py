@@ -61,7 +61,9 @@ def global_norm(value: Any) -> tf.Tensor:
   return tf.sqrt(tf.add_n(squares))
 
 
-def zero_if_non_finite(value: Any) -> tuple[Any, tf.Tensor, tf.Tensor]:
+def zero_if_non_finite(
+  value: Any, *, condition: tf.Tensor | bool = True
+) -> tuple[Any, tf.Tensor, tf.Tensor]:
   """Replaces a value whose norm is not finite by zeros, as a whole.
 
   One infinite or undefined entry makes the norm so, and so does a norm that is
@@ -71,13 +73,16 @@ def zero_if_non_finite(value: Any) -> tuple[Any, tf.Tensor, tf.Tensor]:
 
   Args:
     value: A structure of float tensors.
+    condition: What else has to hold for the value to be kept; boolean scalar.
 
   Returns:
     The value or zeros; the global L2 norm of what is returned; and whether the
     value was kept, a boolean scalar.
   """
-  norm = global_norm(value)
-  finite = tf.math.is_finite(norm)
+  # In one pass over each tensor: squares would be written down first.
+  halves = [tf.nn.l2_loss(t) for t in tf.nest.flatten(value)]
+  norm = tf.sqrt(2.0 * tf.add_n(halves))
+  finite = tf.math.is_finite(norm) & condition
   # Not `tf.where`: it copies the value, which took 4% of a client's training.
   zeroed = tf.cond(
     finite,

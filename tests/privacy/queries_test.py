@@ -223,6 +223,17 @@ def test_count_has_noise_of_its_own_and_the_stated_stddev():
   statistics.assert_unrelated([np.array(counts), np.concatenate(first)])
 
 
+def test_noise_follows_the_clip_norm_in_force():
+  query = _adaptive(noise=3.0, count_stddev=4.0)
+  state = query.initial_global_state()
+  _, state, _ = _release(query, state._replace(l2_norm_clip=7.0), [_ZEROS])
+  clip_norm = state.l2_norm_clip.numpy()
+  assert clip_norm > 5.0
+  total, _, _ = _release(query, state, [_ZEROS])
+  statistics.assert_stddev([t.numpy() for t in total], 3.0 * clip_norm)
+  assert query.noise_stddev(state).numpy() == pytest.approx(3.0 * clip_norm)
+
+
 @pytest.mark.parametrize('noise, count_stddev', [(0.7, 5.0), (1.0, 0.6)])
 def test_both_releases_together_have_the_noise_that_was_asked_for(
   noise, count_stddev

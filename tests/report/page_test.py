@@ -4,6 +4,7 @@ import html.parser
 import json
 import re
 
+from matplotlib import figure as mpl_figure
 import pytest
 
 from tests import synthetic_runs
@@ -79,12 +80,25 @@ def test_page_of_a_run(tmp_path):
     'evaluate_seconds': 0.1,
     'price_seconds': 0.1,
     'whole_seconds': 0.9,
+    'unnoised_client_train_accuracy_mean': 0.7,
+    'unnoised_client_train_accuracy_p10': 0.5,
+    'unnoised_client_train_accuracy_p90': 0.9,
+    'unnoised_client_train_accuracy_worst_decile': 0.4,
   }
-  run = _run(tmp_path, options={'columns': columns})
+  sent = {'bytes_up': 9644, 'bytes_down': 9640, 'expected_megabytes': 1.5}
+  run = _run(tmp_path, options={'columns': columns, 'communication': sent})
   built = contents.of_run(run)
-  names = [figure.name for figure in built.figures]
-  assert names == ['learning', 'clipping', 'signal_to_noise', 'time']
+  assert [figure.name for figure in built.figures] == [
+    'learning',
+    'clipping',
+    'signal_to_noise',
+    'clients',
+    'communication',
+    'time',
+  ]
   text = _html(run)
+  assert 'on the training examples of each client' in text
+  assert 'gets 9,640 bytes and sends 9,644' in text
   assert run.statement['sentence'] in text
   for part in ('assumptions', 'not_covered'):
     for entry in run.statement[part]:
@@ -93,6 +107,19 @@ def test_page_of_a_run(tmp_path):
   for card in built.cards:
     if card.label.startswith('Held-out'):
       assert 'at ε = ' in card.beside and 'δ = 0.001' in card.beside
+
+
+def test_megabytes_grow_with_the_rounds_to_the_total(tmp_path):
+  sent = {'bytes_up': 1, 'bytes_down': 1, 'expected_megabytes': 3.0}
+  run = _run(tmp_path, options={'communication': sent})
+  (figure,) = [
+    f for f in contents.of_run(run).figures if f.name == 'communication'
+  ]
+  axes = mpl_figure.Figure().subplots()
+  figure.draw([axes], drawing.Shape.WIDE)
+  (line,) = axes.get_lines()
+  rounds = run.evaluated['round']
+  assert list(line.get_xdata()) == pytest.approx(list(rounds / 6 * 3.0))
 
 
 def test_panels_without_columns_are_left_out(tmp_path):

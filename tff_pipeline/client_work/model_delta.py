@@ -104,11 +104,9 @@ def finish(
     metrics: Unfinalized train metrics.
     element: The client's element.
   """
-  update, _, finite = keyed_noise.zero_if_non_finite(update)
-  # Apart: the square of a large weight would overflow in the norm.
-  finite &= tf.math.is_finite(weight)
-  update = tf.nest.map_structure(
-    lambda t: tf.where(finite, t, tf.zeros_like(t)), update
+  # The weight apart: the square of a large one would overflow in the norm.
+  update, _, finite = keyed_noise.zero_if_non_finite(
+    update, condition=tf.math.is_finite(weight)
   )
   weight = tf.where(finite, weight, tf.zeros_like(weight))
   plain = train_metrics.zero(model)

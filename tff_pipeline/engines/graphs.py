@@ -121,6 +121,12 @@ class Graph:
       self._graph_def, input_map=input_map, return_elements=self._outputs
     )
 
+  def run(self) -> list[tf.Tensor]:
+    """Returns the flat outputs of a computation without inputs."""
+    # Called directly, functions of one line of code count as one that retraces.
+    function = tf.function(lambda: self([]), autograph=False)
+    return function.get_concrete_function()()
+
 
 def _flatten(binding: Any) -> list[tuple[str, str]]:
   """Returns (kind, tensor name) of a binding's leaves, in TFF's order."""

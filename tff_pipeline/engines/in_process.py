@@ -110,8 +110,7 @@ class InProcess:
 
   def initialize(self) -> Any:
     """Returns the initial server state."""
-    tensors = tf.function(lambda: self._initialize([]), autograph=False)()
-    return containers.fill(self._initial, _arrays(tensors))
+    return containers.fill(self._initial, _arrays(self._initialize.run()))
 
   def round(
     self,
@@ -228,7 +227,7 @@ class _SecureSums:
 
 def _collected(zero: graphs.Graph, accumulate: graphs.Graph) -> dict[int, int]:
   """Returns the appended outputs (`Graph.appends`) that start with no rows."""
-  start = tf.function(lambda: zero([]), autograph=False)()
+  start = zero.run()
   return {
     to: row for to, row in accumulate.appends.items() if not len(start[to])
   }

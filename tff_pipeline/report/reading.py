@@ -52,6 +52,8 @@ class Run:
     status: As in `summary.json`, or 'unfinished'.
     record: `config.json`, for versions, revision, command line and start.
     data: What `summary.json` says of the data: 'real', or what stands in.
+    communication: What `summary.json` says was sent; empty if nothing was, or
+      the run is unfinished.
   """
 
   path: pathlib.Path
@@ -62,6 +64,7 @@ class Run:
   status: str
   record: Mapping[str, Any]
   data: str = 'real'
+  communication: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
   @property
   def is_finished(self) -> bool:
@@ -133,6 +136,7 @@ def read(path: str | os.PathLike[str], *, name: str | None = None) -> Run:
     status=ended['status'],
     record=record,
     data=ended.get('data', 'real'),
+    communication=ended.get('communication', {}),
   )
 
 

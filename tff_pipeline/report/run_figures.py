@@ -16,6 +16,8 @@ _PHASES = {
   'price_seconds': 'accounting',
 }
 _WHOLE = 'whole_seconds'
+_CLIENTS = 'unnoised_client_'
+_TENTH = '_accuracy_p10'
 
 
 def build(run: reading.Run) -> Iterator[drawing.Figure]:
@@ -27,8 +29,16 @@ def build(run: reading.Run) -> Iterator[drawing.Figure]:
     yield _clipping(run)
   if {'released_update_norm', 'noise_norm'} <= set(run.metrics):
     yield _signal(run)
+  if spread := [c for c in run.metrics if _is_client_accuracy(c)]:
+    yield _clients(run, spread[0].removesuffix('p10'))
+  if run.communication and metrics:
+    yield _traffic(run, metrics[0])
   if run.rounds and set(_PHASES) <= set(run.metrics):
     yield _time(run)
+
+
+def _is_client_accuracy(column: str) -> bool:
+  return column.startswith(_CLIENTS) and column.endswith(_TENTH)
 
 
 def _tested(run: reading.Run) -> list[str]:
@@ -207,6 +217,75 @@ def _draw_signal(run, panels, shape) -> None:
     ratio.text(0.5, 0.5, 'no noise', transform=ratio.transAxes, ha='center')
   for axes in panels:
     drawing.whole_rounds(axes)
+
+
+def _clients(run: reading.Run, prefix: str) -> drawing.Figure:
+  where = 'held-out' if '_test_' in prefix else 'training'
+  return drawing.Figure(
+    name='clients',
+    title='Accuracy of the clients',
+    caption=f'Of the global model on the {where} examples of each client: the '
+    'mean over clients, a band from the 10th to the 90th percentile, and the '
+    'mean of the tenth of them that fares worst. Un-noised: not covered by ε.',
+    panels=1,
+    draw=functools.partial(_draw_clients, run, prefix),
+    height=3.2,
+  )
+
+
+def _draw_clients(run, prefix, panels, shape) -> None:
+  del shape
+  (axes,) = panels
+  rows = run.metrics.dropna(subset=[prefix + 'mean'])
+  rounds = rows['round']
+  axes.fill_between(
+    rounds,
+    rows[prefix + 'p10'],
+    rows[prefix + 'p90'],
+    color=drawing.color(0),
+    alpha=0.2,
+    linewidth=0,
+    label='10th to 90th percentile',
+  )
+  axes.plot(rounds, rows[prefix + 'mean'], color=drawing.color(0), label='mean')
+  axes.plot(
+    rounds,
+    rows[prefix + 'worst_decile'],
+    color=drawing.color(1),
+    linestyle='--',
+    label='worst tenth',
+  )
+  axes.set_ylabel('accuracy of a client')
+  axes.set_ylim(0, 1.02)
+  axes.legend(loc='lower left', bbox_to_anchor=(-0.02, 1.0), ncols=3)
+  drawing.whole_rounds(axes)
+
+
+def _traffic(run: reading.Run, metric: str) -> drawing.Figure:
+  sent = run.communication
+  return drawing.Figure(
+    name='communication',
+    title='Communication',
+    caption=f'Each client of a cohort gets {sent["bytes_down"]:,.0f} bytes and '
+    f'sends {sent["bytes_up"]:,.0f} in a round; megabytes are those of all '
+    'rounds so far, by the expected cohort.',
+    panels=1,
+    draw=functools.partial(_draw_traffic, run, metric),
+    height=2.8,
+  )
+
+
+def _draw_traffic(run, metric, panels, shape) -> None:
+  del shape
+  (axes,) = panels
+  rows = run.evaluated
+  megabytes = run.communication['expected_megabytes'] / run.rounds
+  axes.plot(rows['round'] * megabytes, rows[metric], color=drawing.color(2))
+  axes.set_xlabel('megabytes, up and down')
+  axes.set_ylabel(tables.metric_name(metric))
+  axes.set_xlim(left=0)
+  if metric == 'test_accuracy':
+    axes.set_ylim(0, 1.02)
 
 
 def _time(run: reading.Run) -> drawing.Figure:
