@@ -1,8 +1,21 @@
-"""One TFF worker for all tests that execute TFF computations."""
+"""One TFF worker for all tests; no global seed that outlives its test."""
 
 from collections.abc import Iterator
+import sys
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def ended_global_seed() -> Iterator[None]:
+  """Ends TensorFlow's global seed with the test that set it.
+
+  Left behind, it would decide draws of later tests that should be random.
+  """
+  yield
+  context = sys.modules.get('tensorflow.python.eager.context')
+  if context is not None and context.global_seed() is not None:
+    context.set_global_seed(None)
 
 
 @pytest.fixture(scope='session')

@@ -156,7 +156,7 @@ from tff_pipeline import experiment
 from tff_pipeline.algorithms import table
 import tensorflow as tf
 
-fed_avg.build = stateful_run_test.build_process
+table.build = stateful_run_test.build_process
 save, saves = tf.saved_model.save, []
 
 def kill(*args, **kwargs):
