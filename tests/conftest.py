@@ -1,4 +1,4 @@
-"""One TFF worker for all tests; no global seed that outlives its test."""
+"""What tests of several folders ask for, and what ends with each of them."""
 
 from collections.abc import Iterator
 import sys
@@ -16,6 +16,15 @@ def ended_global_seed() -> Iterator[None]:
   context = sys.modules.get('tensorflow.python.eager.context')
   if context is not None and context.global_seed() is not None:
     context.set_global_seed(None)
+
+
+@pytest.fixture
+def without_reports() -> Iterator[None]:
+  """No page is drawn: for tests of runs that say nothing of it."""
+  from tests import small_runs
+
+  with small_runs.without_reports():
+    yield
 
 
 @pytest.fixture(scope='session')

@@ -22,6 +22,7 @@ from tff_pipeline.outputs import checkpoints
 from tff_pipeline.outputs import client_state_log
 from tff_pipeline.privacy import noise_key as noise_keys
 
+pytestmark = pytest.mark.usefixtures('without_reports')
 _parts = {}
 
 
