@@ -1,8 +1,11 @@
 # Every target sets up $(VENV) on first use; see tools/setup_venv.sh.
 #   VENV    where it goes                        (.venv)
 #   PYTHON  the Python 3.11 that it is built on  (found by itself)
+#   PARALLEL  how `make test` shares the work; empty: in one process
 
 VENV ?= .venv
+# A file's tests stay in one process: they share what its fixtures made.
+PARALLEL ?= --numprocesses=2 --dist=loadfile
 RUN = $(VENV)/bin/python -m
 COMPILE = uv pip compile --quiet --generate-hashes --no-annotate $(UPGRADE) \
   --python-version 3.11 --python-platform x86_64-manylinux_2_31 \
@@ -23,7 +26,7 @@ quickstart: venv ## Train a private federated model; results in runs/quickstart.
 	  --output_dir=runs/quickstart
 
 test: lint ## Lint, then run all tests but the slow ones.
-	$(RUN) pytest -m 'not slow'
+	$(RUN) pytest -m 'not slow' $(PARALLEL)
 
 test-slow: venv ## Run the slow tests.
 	$(RUN) pytest -m slow

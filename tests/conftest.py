@@ -1,8 +1,30 @@
-"""One TFF worker for all tests that execute TFF computations."""
+"""What tests of several folders ask for, and what ends with each of them."""
 
 from collections.abc import Iterator
+import sys
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def ended_global_seed() -> Iterator[None]:
+  """Ends TensorFlow's global seed with the test that set it.
+
+  Left behind, it would decide draws of later tests that should be random.
+  """
+  yield
+  context = sys.modules.get('tensorflow.python.eager.context')
+  if context is not None and context.global_seed() is not None:
+    context.set_global_seed(None)
+
+
+@pytest.fixture
+def without_reports() -> Iterator[None]:
+  """No page is drawn: for tests of runs that say nothing of it."""
+  from tests import small_runs
+
+  with small_runs.without_reports():
+    yield
 
 
 @pytest.fixture(scope='session')

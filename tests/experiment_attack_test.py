@@ -9,6 +9,8 @@ from tff_pipeline import config
 from tff_pipeline import experiment
 from tff_pipeline import validate
 
+pytestmark = pytest.mark.usefixtures('without_reports')
+
 
 def _experiment(**changes):
   whole = {

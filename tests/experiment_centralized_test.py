@@ -11,6 +11,7 @@ from tff_pipeline import validate
 from tff_pipeline.privacy import ledger as ledgers
 from tff_pipeline.privacy import statement as statements
 
+pytestmark = pytest.mark.usefixtures('without_reports')
 _EXAMPLES = 1437
 
 

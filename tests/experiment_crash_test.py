@@ -20,6 +20,7 @@ from tff_pipeline.experiment import session
 from tff_pipeline.outputs import tables
 from tff_pipeline.privacy import ledger as ledgers
 from tff_pipeline.privacy import noise_key as noise_keys
+from tff_pipeline.report import writing
 
 _PARTS = 5  # Of the slow test: each takes some minutes.
 _ROUNDS = 14  # Seven checkpoints, so that old ones are deleted.
@@ -34,6 +35,13 @@ def cached_parts():
     # A kill before the key is on disk draws another; here it is the same.
     patch.setattr(noise_keys, 'draw', lambda: small_runs.KEYS[0])
     yield
+
+
+@pytest.fixture
+def blank_pages(monkeypatch):
+  """Writes pages as ever, and draws nothing on them: half of a small run."""
+  monkeypatch.setattr(writing.contents, 'of_run', lambda run: run)
+  monkeypatch.setattr(writing.pages, 'to_html', repr)
 
 
 class _Watched:
@@ -141,7 +149,7 @@ def test_noise_key_is_for_the_owner_alone_wherever_it_is(filmed):
     assert (folder / name).stat().st_mode & 0o077 == 0
 
 
-def test_kill_at_some_boundaries_of_writes(filmed, tmp_path):
+def test_kill_at_some_boundaries_of_writes(filmed, blank_pages, tmp_path):
   images = filmed[2]
   chosen = random.Random(9).sample(images, 5)
   chosen += random.Random(9).sample(list(disk_images.torn(images)), 3)
@@ -150,7 +158,9 @@ def test_kill_at_some_boundaries_of_writes(filmed, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('part', range(_PARTS))
-def test_kill_at_every_boundary_of_every_write(filmed, tmp_path, part):
+def test_kill_at_every_boundary_of_every_write(
+  filmed, blank_pages, tmp_path, part
+):
   images = [*filmed[2], *disk_images.torn(filmed[2])]
   _assert_all_resume(images[part::_PARTS], tmp_path / 'run', filmed)
 

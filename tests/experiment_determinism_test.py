@@ -16,6 +16,7 @@ import pytest
 from tests import small_runs
 from tff_pipeline import experiment
 
+pytestmark = pytest.mark.usefixtures('without_reports')
 _ROOT = pathlib.Path(__file__).parents[1]
 
 

@@ -18,15 +18,18 @@ def cached_parts():
 
 
 class _Gauges:
-  """What a process holds, and how long its rounds take."""
+  """What a process holds, and the processor time of its rounds.
+
+  Others on a busy machine do not count.
+  """
 
   def __init__(self):
     self.at = {}
     self.seconds = []
-    self._last = time.perf_counter()
+    self._last = time.process_time()
 
   def read(self, round_num):
-    now = time.perf_counter()
+    now = time.process_time()
     self.seconds.append(now - self._last)
     self._last = now
     process = psutil.Process()

@@ -16,6 +16,8 @@ from tff_pipeline import validate
 from tff_pipeline.experiment import session
 from tff_pipeline.privacy import ledger as ledgers
 
+pytestmark = pytest.mark.usefixtures('without_reports')
+
 
 @pytest.fixture(scope='module', autouse=True)
 def cached_parts():

@@ -12,6 +12,7 @@ from tff_pipeline.data import defects
 from tff_pipeline.data import digits
 from tff_pipeline.privacy import ledger as ledgers
 
+pytestmark = pytest.mark.usefixtures('without_reports')
 _REJECTED = 'unnoised_train_rejected_updates'
 
 

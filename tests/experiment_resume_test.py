@@ -147,7 +147,18 @@ def test_stop_request_finishes_the_round_and_saves_it(whole, tmp_path, caplog):
   assert _attempts(tmp_path) == [(r, 1) for r in range(1, 7)]
 
 
-def test_second_signal_ends_at_once(tmp_path):
+@pytest.fixture(
+  params=[signal.default_int_handler, signal.SIG_IGN],
+  ids=['default', 'ignored'],
+)
+def handler_of_sigint(request):
+  """A shell lets the jobs in its background ignore SIGINT."""
+  before = signal.signal(signal.SIGINT, request.param)
+  yield request.param
+  signal.signal(signal.SIGINT, before)
+
+
+def test_second_signal_ends_at_once(tmp_path, handler_of_sigint):
   def interrupted(engine, state, round_num, clients):
     os.kill(os.getpid(), signal.SIGINT)
     os.kill(os.getpid(), signal.SIGINT)
@@ -158,6 +169,7 @@ def test_second_signal_ends_at_once(tmp_path):
   ):
     patch.setattr(session, '_train', interrupted)
     experiment.run(small_runs.build(), tmp_path)
+  assert signal.getsignal(signal.SIGINT) is handler_of_sigint
   assert _attempts(tmp_path) == [(1, 1)]
 
 

@@ -1,9 +1,12 @@
 """Schedules, roundings and attackers follow the round, so that resume holds."""
 
+import pytest
+
 from tests import small_runs
 from tff_pipeline import config
 from tff_pipeline import experiment
 
+pytestmark = pytest.mark.usefixtures('without_reports')
 _SCHEDULE = {
   'warmup_rounds': 2,
   'decay': 'exponential',

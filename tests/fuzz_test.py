@@ -101,7 +101,7 @@ def _check_arguments(arguments):
     _assert_valid(wanted)
 
 
-@_many(2500)
+@_many(1000)
 @hypothesis.given(st.lists(_arguments(), max_size=5))
 def test_command_line_is_an_experiment_or_a_line(arguments):
   _check_arguments(arguments)
@@ -148,15 +148,26 @@ def _mutated_config(draw):
   return values
 
 
-@_many(2500)
-@hypothesis.given(_mutated_config())
-def test_mutated_config_is_an_experiment_or_a_line(values):
+def _check_config(values):
   try:
     wanted = config.from_dict(values)
   except validate.UsageError as e:
     _assert_one_line(e)
   else:
     _assert_valid(wanted)
+
+
+@_many(1000)
+@hypothesis.given(_mutated_config())
+def test_mutated_config_is_an_experiment_or_a_line(values):
+  _check_config(values)
+
+
+@pytest.mark.slow
+@_many(25_000)
+@hypothesis.given(_mutated_config())
+def test_many_more_mutated_configs(values):
+  _check_config(values)
 
 
 @pytest.mark.parametrize('values', [None, [], 3, 'x', {'task': 3}, {3: 4}])

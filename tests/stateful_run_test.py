@@ -22,6 +22,7 @@ from tff_pipeline.outputs import checkpoints
 from tff_pipeline.outputs import client_state_log
 from tff_pipeline.privacy import noise_key as noise_keys
 
+pytestmark = pytest.mark.usefixtures('without_reports')
 _parts = {}
 
 
@@ -156,7 +157,7 @@ from tff_pipeline import experiment
 from tff_pipeline.algorithms import table
 import tensorflow as tf
 
-fed_avg.build = stateful_run_test.build_process
+table.build = stateful_run_test.build_process
 save, saves = tf.saved_model.save, []
 
 def kill(*args, **kwargs):

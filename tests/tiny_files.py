@@ -1,5 +1,6 @@
 """Tiny files in the formats of the real data sets, written by tests."""
 
+from collections.abc import Callable
 import gzip
 import io
 import json
@@ -93,6 +94,26 @@ def cifar_batch(
     + b''.join(number(label) for label in labels)
   )
   return b'\x80\x02}(' + entries + b'eu.'
+
+
+def splits(
+  make: Callable[[], dict[str, Any]], prefix: str = ''
+) -> dict[str, dict[str, list[dict[str, Any]]]]:
+  """Returns train and test of some clients, as `sqlite` takes them.
+
+  The names are out of order, and a has no examples in test.
+
+  Args:
+    make: Returns an example.
+    prefix: Of the names of the splits.
+  """
+  sizes = {'train': {'b': 3, 'c': 1, 'a': 2}, 'test': {'c': 1, 'b': 2}}
+  return {
+    prefix + split: {
+      name: [make() for _ in range(size)] for name, size in clients.items()
+    }
+    for split, clients in sizes.items()
+  }
 
 
 def sqlite(

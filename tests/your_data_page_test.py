@@ -10,25 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests import page_commands
 from tff_pipeline import config
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGE = ROOT / 'docs' / 'your_data.md'
-PROMPT = '$ python -m '
-
-
-def commands():
-  """Returns (command line, shown lines) of the page."""
-  found = []
-  inside = False
-  for line in PAGE.read_text(encoding='utf-8').splitlines():
-    if line.startswith('```'):
-      inside = line == '```console'
-    elif inside and line.startswith(PROMPT):
-      found.append((line.removeprefix(PROMPT), []))
-    elif inside:
-      found[-1][1].append(line)
-  return found
+PAGE = 'your_data.md'
 
 
 def visits():
@@ -76,17 +62,13 @@ def fixture_outputs(folder):
       check=False,
       timeout=300,
     ).stdout
-    for command, _ in commands()
+    for command, _ in page_commands.read(PAGE)
   }
 
 
-@pytest.mark.parametrize('command, shown', commands())
+@pytest.mark.parametrize('command, shown', page_commands.read(PAGE))
 def test_every_line_shown_is_printed(command, shown, outputs):
-  lines = iter(outputs[command].splitlines())
-  assert shown
-  for line in shown:
-    # In this order: `in` uses the iterator up.
-    assert line in lines, outputs[command]
+  page_commands.assert_printed(shown, outputs[command].splitlines())
 
 
 def test_nothing_that_is_written_has_a_user_id(folder, outputs):
@@ -114,6 +96,6 @@ def test_training_learns_something(folder, outputs):
 
 
 def test_every_format_and_partition_is_on_the_page():
-  text = PAGE.read_text(encoding='utf-8')
+  text = (page_commands.DOCS / PAGE).read_text(encoding='utf-8')
   for name in (*config.FileTask, *config.Partition):
     assert f'| `{name}` |' in text

@@ -81,6 +81,6 @@ def _by_hand(key, round_num, client):
 
 def test_a_thousand_clients_take_milliseconds():
   clients = np.arange(1000)
-  start = time.perf_counter()
+  start = time.process_time()
   noise_key.for_clients(_KEY, 1, clients)
-  assert time.perf_counter() - start < 0.1  # 2 ms measured.
+  assert time.process_time() - start < 0.1  # 2 ms measured.

@@ -73,7 +73,7 @@ def test_a_price_after_every_round_is_cheap():
   tally = participations.Participations(
     config.poisson(100), population=100_000, seed=0
   )
-  start = time.perf_counter()
+  start = time.process_time()
   for rounds in range(1, 1001):
     tally.most(ledger.Releases(rounds))
-  assert time.perf_counter() - start < 2.0  # 0.05 s measured.
+  assert time.process_time() - start < 2.0  # 0.05 s measured.

@@ -10,6 +10,11 @@ import types
 
 _log = logging.getLogger(__name__)
 
+_KILLING = {
+  signal.SIGINT: signal.default_int_handler,
+  signal.SIGTERM: signal.SIG_DFL,
+}
+
 
 class Interrupted(Exception):
   """The run was asked to stop, and can be resumed; the message says how."""
@@ -46,7 +51,9 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     del frame
     requested.set()
     for name, handler in before.items():
-      signal.signal(name, handler)
+      # A shell lets the jobs in its background ignore SIGINT.
+      ignored = handler is signal.SIG_IGN
+      signal.signal(name, _KILLING[name] if ignored else handler)
     _log.info(
       '%s: finishing this round; once more to stop at once.',
       signal.Signals(number).name,
