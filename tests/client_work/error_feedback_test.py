@@ -11,7 +11,9 @@ from tests.algorithms import cohorts
 from tff_pipeline import config
 from tff_pipeline import validate
 from tff_pipeline.client_work import compression
+from tff_pipeline.client_work import model_delta
 from tff_pipeline.client_work import protection
+from tff_pipeline.client_work import train_metrics
 from tff_pipeline.client_work import training_loop
 
 _COHORTS = ([0, 2, 3], [1, 2], [], [2, 0, 4], [0, 1, 2])
@@ -157,15 +159,34 @@ def test_random_k_is_not_scaled_up_with_feedback():
 
 
 def test_rejected_update_leaves_the_residual():
-  data = cohorts.data()
-  process = cohorts.build(config.Algorithm(), compression=TOP_K)
-  _, _, before = cohorts.run_and_keep(process, cohorts=[[2, 3]])
-  # In round 1 it is well; the other run breaks from the start.
-  data.examples.x[data.offsets[2] : data.offsets[3]] = np.nan
-  _, _, broken = cohorts.run_and_keep(process, clients=data, cohorts=[[2, 3]])
-  assert np.abs(before.state(2)[compression.RESIDUAL][0]).max() > 1e-3
-  for part in broken.state(2)[compression.RESIDUAL]:
-    assert np.all(part == 0)
+  """The client sends it, but with weight zero: it stays owed."""
+  model = small_models.build(cohorts.linear)
+  residual = (tf.range(10.0),)
+
+  @tf.function
+  def finish(update):
+    return model_delta.finish(
+      model,
+      (update,),
+      tf.constant(1.0),
+      release=compression.release(TOP_K, protection.UNCHANGED),
+      metrics=train_metrics.zero(model),
+      element={
+        training_loop.KEY: tf.constant([1, 2], tf.int64),
+        training_loop.STATE: {compression.RESIDUAL: residual},
+      },
+    )
+
+  result, _, kept = finish(tf.zeros(10) * np.nan)
+  assert result.update_weight == 0
+  np.testing.assert_array_equal(kept[compression.RESIDUAL], residual)
+  result, _, kept = finish(tf.zeros(10))
+  assert result.update_weight == 1
+  # The two largest of ten are sent.
+  np.testing.assert_array_equal(result.update[0], [0] * 8 + [8, 9])
+  np.testing.assert_array_equal(
+    kept[compression.RESIDUAL][0], [*range(8), 0, 0]
+  )
 
 
 @pytest.mark.parametrize(
