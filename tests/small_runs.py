@@ -18,6 +18,8 @@ import tensorflow as tf
 
 from tff_pipeline import config
 from tff_pipeline import experiment
+from tff_pipeline.engines import client_store
+from tff_pipeline.engines import engine as engines
 from tff_pipeline.experiment import building
 from tff_pipeline.experiment import session
 from tff_pipeline.outputs import checkpoints
@@ -160,6 +162,31 @@ def state(folder: pathlib.Path, wanted: config.Experiment) -> list[Any]:
     folder / 'checkpoints', warn=pytest.fail
   ).restore(structure)
   return [round_num, *tf.nest.flatten(found)]
+
+
+def client_states(
+  folder: pathlib.Path, engine: engines.Engine
+) -> tuple[int, dict[int, Any]]:
+  """Returns round and client states of the newest checkpoint."""
+  store = client_store.Store(engine.channel)
+  opened = checkpoints.Checkpoints(
+    folder / 'checkpoints', warn=pytest.fail, store=store
+  )
+  with engine:
+    opened.restore(engine.initialize())
+  return store.version, {c: store.state(c) for c in store.clients}
+
+
+def assert_same_client_states(
+  one: pathlib.Path, other: pathlib.Path, engine: engines.Engine
+) -> None:
+  """Asserts that the clients of two finished runs kept the same."""
+  version, found = client_states(one, engine)
+  wanted_version, wanted = client_states(other, engine)
+  assert version == wanted_version == ROUNDS
+  assert found.keys() == wanted.keys()
+  for client, state in found.items():
+    _assert_close(tf.nest.flatten(state), tf.nest.flatten(wanted[client]))
 
 
 def assert_same(

@@ -9,21 +9,23 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from tests import disk_images
 from tests import small_runs
 from tests import stateful_processes
+from tff_pipeline import config
 from tff_pipeline import experiment
 from tff_pipeline.algorithms import table
-from tff_pipeline.engines import client_store
 from tff_pipeline.experiment import building
-from tff_pipeline.outputs import checkpoints
 from tff_pipeline.outputs import client_state_log
-from tff_pipeline.privacy import noise_key as noise_keys
 
 pytestmark = pytest.mark.usefixtures('without_reports')
 _parts = {}
+
+
+def build(**changes):
+  """Returns a small experiment without privacy, which states go without."""
+  return small_runs.build(privacy=config.no_privacy(), **changes)
 
 
 def build_process(model, *, client, aggregator, **unused):
@@ -41,7 +43,7 @@ def remembering():
 
   def cached(wanted, *, noise_key, data_dir=None):
     del data_dir
-    key = (wanted.engine, noise_key)
+    key = wanted.engine
     if key not in _parts:
       _parts[key] = original(wanted, noise_key=noise_key)
     return _parts[key]
@@ -56,45 +58,29 @@ def remembering():
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
   folder = tmp_path_factory.mktemp('runs') / 'whole'
-  experiment.run(small_runs.build(), folder)
+  experiment.run(build(), folder)
   return folder
 
 
 def _parts_of(wanted):
-  key = noise_keys.from_seed(wanted.privacy.noise_seed)
-  return building.build(wanted, noise_key=key)
+  return building.build(wanted, noise_key=small_runs.KEYS[0])
 
 
 def _states(folder, wanted):
   """Returns round and client states of the newest checkpoint."""
-  engine = _parts_of(wanted).engine
-  store = client_store.Store(engine.channel)
-  opened = checkpoints.Checkpoints(
-    folder / 'checkpoints', warn=pytest.fail, store=store
-  )
-  with engine:
-    opened.restore(engine.initialize())
-  return store.version, {c: store.state(c) for c in store.clients}
+  return small_runs.client_states(folder, _parts_of(wanted).engine)
 
 
 def _assert_same_states(folder, whole):
-  version, found = _states(folder, small_runs.build())
-  wanted_version, wanted = _states(whole, small_runs.build())
-  assert version == wanted_version == small_runs.ROUNDS
-  assert found.keys() == wanted.keys()
-  for client, state in found.items():
-    tf.nest.map_structure(
-      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
-      state,
-      wanted[client],
-    )
+  engine = _parts_of(build()).engine
+  small_runs.assert_same_client_states(folder, whole, engine)
 
 
 def test_run_keeps_the_states_of_who_took_part(whole):
-  parts = _parts_of(small_runs.build())
+  parts = _parts_of(build())
   cohorts = [parts.sampler(r) for r in range(1, 7)]
   expected = stateful_processes.expected_states(parts.task.train, cohorts)
-  version, states = _states(whole, small_runs.build())
+  version, states = _states(whole, build())
   assert version == small_runs.ROUNDS
   assert states.keys() == expected.keys()
   assert 0 < len(states) < parts.task.train.num_clients
@@ -121,14 +107,14 @@ def test_resumed_run_equals_an_uninterrupted_one(
     small_runs.crash_in(crash_in, trained=trained),
     pytest.raises(small_runs.Crash),
   ):
-    experiment.run(small_runs.build(), tmp_path)
-  experiment.run(small_runs.build(), tmp_path)
-  small_runs.assert_same(tmp_path, whole, small_runs.build())
+    experiment.run(build(), tmp_path)
+  experiment.run(build(), tmp_path)
+  small_runs.assert_same(tmp_path, whole, build())
   _assert_same_states(tmp_path, whole)
 
 
 def test_forgotten_states_would_be_noticed(whole, tmp_path, monkeypatch):
-  small_runs.crashed(small_runs.build(), tmp_path, in_round=5)
+  small_runs.crashed(build(), tmp_path, in_round=5)
   load = client_state_log.ClientStateLog.load
 
   def forgetful(self, round_num):
@@ -137,7 +123,7 @@ def test_forgotten_states_would_be_noticed(whole, tmp_path, monkeypatch):
     self._store.version = round_num
 
   monkeypatch.setattr(client_state_log.ClientStateLog, 'load', forgetful)
-  experiment.run(small_runs.build(), tmp_path)
+  experiment.run(build(), tmp_path)
   with pytest.raises(AssertionError):
     small_runs.assert_same_rows(
       small_runs.rows(tmp_path), small_runs.rows(whole)
@@ -145,14 +131,14 @@ def test_forgotten_states_would_be_noticed(whole, tmp_path, monkeypatch):
 
 
 def test_engines_write_the_same_run(whole, tmp_path):
-  experiment.run(small_runs.build(engine='tff_runtime'), tmp_path)
+  experiment.run(build(engine='tff_runtime'), tmp_path)
   small_runs.assert_same_rows(small_runs.rows(tmp_path), small_runs.rows(whole))
   _assert_same_states(tmp_path, whole)
 
 
 _KILLED = """
 import os, signal, sys, tempfile
-from tests import small_runs, stateful_run_test
+from tests import stateful_run_test
 from tff_pipeline import experiment
 from tff_pipeline.algorithms import table
 import tensorflow as tf
@@ -167,7 +153,7 @@ def kill(*args, **kwargs):
   return save(*args, **kwargs)
 
 tf.saved_model.save = kill
-experiment.run(small_runs.build(), sys.argv[1])
+experiment.run(stateful_run_test.build(), sys.argv[1])
 """
 
 
@@ -180,10 +166,10 @@ def test_killed_between_states_and_server_rolls_both_back(whole, tmp_path):
   names = {p.name for p in (tmp_path / 'checkpoints').iterdir()}
   assert {'client_states_2.npz', 'round_2', 'client_states_4.npz'} <= names
   assert 'round_4' not in names
-  experiment.run(small_runs.build(), tmp_path)
+  experiment.run(build(), tmp_path)
   attempts = [tuple(entry[:2]) for entry in small_runs.ledger(tmp_path)]
   assert attempts[4:6] == [(3, 2), (4, 2)]
-  small_runs.assert_same(tmp_path, whole, small_runs.build())
+  small_runs.assert_same(tmp_path, whole, build())
   _assert_same_states(tmp_path, whole)
   summary = json.loads((tmp_path / 'summary.json').read_text())
   assert summary['status'] == 'finished'
@@ -191,8 +177,8 @@ def test_killed_between_states_and_server_rolls_both_back(whole, tmp_path):
 
 def _assert_kill_costs_nothing(image, folder, whole):
   image.write(folder)
-  experiment.run(small_runs.build(), folder)
-  small_runs.assert_same(folder, whole, small_runs.build())
+  experiment.run(build(), folder)
+  small_runs.assert_same(folder, whole, build())
   _assert_same_states(folder, whole)
 
 
@@ -200,7 +186,7 @@ def _assert_kill_costs_nothing(image, folder, whole):
 def images(tmp_path_factory):
   folder = tmp_path_factory.mktemp('runs') / 'filmed'
   with disk_images.taken_of(folder) as camera:
-    experiment.run(small_runs.build(), folder)
+    experiment.run(build(), folder)
   return [*camera.images, *disk_images.torn(camera.images)]
 
 

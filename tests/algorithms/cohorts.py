@@ -9,6 +9,7 @@ from tff_pipeline import config
 from tff_pipeline.algorithms import table
 from tff_pipeline.client_work import protection as protections
 from tff_pipeline.data import client_data
+from tff_pipeline.engines import client_store
 from tff_pipeline.engines import engine as engines
 from tff_pipeline.models import functional
 
@@ -52,6 +53,7 @@ def build(
   protection: protections.Protection = protections.UNPROTECTED,
   factory=small_models.dense,
   compression: config.Compression | None = None,
+  population: int = len(SIZES),
 ) -> tff.learning.templates.LearningProcess:
   """Returns the process of an algorithm on the small model."""
   return table.build(
@@ -61,6 +63,7 @@ def build(
     server=server,
     protection=protection,
     aggregator=tff.aggregators.MeanFactory(no_nan_division=True),
+    population=population,
     compression=compression or config.Compression(),
     seed=3,
   )
@@ -75,6 +78,20 @@ def run(
   cohorts=COHORTS,
 ):
   """Returns (trainable weights, metrics) after each round of `cohorts`."""
+  return run_and_keep(
+    process, engine=engine, client=client, clients=clients, cohorts=cohorts
+  )[0]
+
+
+def run_and_keep(
+  process: tff.learning.templates.LearningProcess,
+  *,
+  engine: config.EngineName = config.EngineName.IN_PROCESS,
+  client: config.Client = CLIENT,
+  clients: client_data.ClientData | None = None,
+  cohorts=COHORTS,
+):
+  """Returns what `run` does, the last server state, and the client states."""
   outputs = []
   with engines.build(
     engine,
@@ -84,15 +101,17 @@ def run(
     seed=3,
     noise_key=KEY,
   ) as running:
+    store = client_store.for_channel(running.channel)
+    runner = client_store.keeping(running, store)
     state = running.initialize()
     for number, cohort in enumerate(cohorts, start=1):
-      done = running.round(
+      done = runner.round(
         state, round_num=number, clients=np.array(cohort, np.int64)
       )
       state = done.state
       weights = [np.asarray(w) for w in state.global_model_weights.trainable]
       outputs.append((weights, done.metrics))
-  return outputs
+  return outputs, state, store
 
 
 def weights(rounds) -> list[np.ndarray]:

@@ -14,6 +14,7 @@ from tests.algorithms import cohorts
 from tff_pipeline import config
 from tff_pipeline import validate
 from tff_pipeline.algorithms import table
+from tff_pipeline.engines import state_channel
 
 sgd = tff.learning.optimizers.build_sgdm
 _algorithms = tff.learning.algorithms
@@ -121,6 +122,12 @@ ROWS = {
     ),
   ),
   'q_fed_avg': Row(_algorithm('q_fed_avg', fairness=1.5)),
+  'scaffold': Row(_algorithm('scaffold')),
+  'scaffold_scheduled': Row(
+    _algorithm('scaffold'),
+    client=_client(decay='exponential', decay_rounds=2, decay_factor=0.5),
+  ),
+  'fed_dyn': Row(_algorithm('fed_dyn', regularization_strength=0.3)),
   'clipped_mean': Row(
     _algorithm('fed_avg', aggregator='clipped_mean', norm_limit=0.2),
     lambda fn: _algorithms.build_unweighted_fed_avg(
@@ -166,7 +173,14 @@ ROWS = {
   ),
 }
 # One of each kind of process stays in the quick suite.
-_QUICK = ('fed_avg_scheduled', 'mime_lite', 'q_fed_avg', 'geometric_median')
+_QUICK = (
+  'fed_avg_scheduled',
+  'mime_lite',
+  'q_fed_avg',
+  'scaffold_scheduled',
+  'fed_dyn',
+  'geometric_median',
+)
 each_row = pytest.mark.parametrize(
   'row',
   [
@@ -241,6 +255,9 @@ _REFUSED = {
   'mime_lite': {'gaussian', 'gaussian_adaptive', 'local', 'dp_sgd'},
   'mime_lite_adam': {'gaussian', 'gaussian_adaptive', 'local', 'dp_sgd'},
   'q_fed_avg': {'gaussian', 'gaussian_adaptive', 'local', 'dp_sgd'},
+  'scaffold': {'gaussian', 'gaussian_adaptive', 'local', 'dp_sgd'},
+  'scaffold_scheduled': {'gaussian', 'gaussian_adaptive', 'local', 'dp_sgd'},
+  'fed_dyn': {'gaussian', 'gaussian_adaptive', 'local', 'dp_sgd'},
   **{
     name: {'gaussian', 'gaussian_adaptive', 'local'}
     for name in (
@@ -311,6 +328,33 @@ def test_mechanism_is_refused_with_the_reason_or_accepted(name, mechanism):
       'algorithm.weighting',
     ),
     (
+      'scaffold',
+      {'algorithm': _algorithm('scaffold', weighting='num_examples')},
+      'algorithm.weighting',
+    ),
+    ('scaffold', {'client': _client(momentum=0.9)}, 'client.momentum'),
+    ('scaffold', {'client': _client(optimizer='adam')}, 'client.optimizer'),
+    (
+      'scaffold',
+      {'algorithm': _algorithm('scaffold', aggregator='median')},
+      'algorithm.aggregator',
+    ),
+    (
+      'fed_dyn',
+      {'server': config.Server(learning_rate=0.5)},
+      'server.learning_rate',
+    ),
+    (
+      'fed_dyn',
+      {'server': config.Server(learning_rate=1.0, momentum=0.9)},
+      'server.momentum',
+    ),
+    (
+      'fed_dyn',
+      {'compression': config.Compression(name='top_k', kept_share=0.1)},
+      'compression.name',
+    ),
+    (
       'mime_lite',
       {'algorithm': _algorithm('mime_lite', aggregator='median')},
       'algorithm.aggregator',
@@ -320,6 +364,16 @@ def test_mechanism_is_refused_with_the_reason_or_accepted(name, mechanism):
 def test_leaf_that_does_not_fit_is_refused(name, changes, flag):
   with pytest.raises(validate.UsageError, match=f'^--{flag}: expected '):
     _experiment(ROWS[name], **changes)
+
+
+def test_declared_client_state_is_the_one_that_is_kept():
+  for name in table.TABLE:
+    row = next(r for r in ROWS.values() if r.algorithm.name is name)
+    channel = state_channel.find(
+      cohorts.build(row.algorithm, client=row.client, server=row.server)
+    )
+    declared = config.ALGORITHMS[name].client_state
+    assert (channel is None) == (declared is None), name
 
 
 @each_row

@@ -24,6 +24,21 @@ _MODEL = 59
       # Momentum as long as the model, learning rate and beta.
       8 * _MODEL + 8,
     ),
+    ({'name': 'scaffold'}, {}, {}, 8 * _MODEL + 4, 8 * _MODEL + 4),
+    (
+      {'name': 'fed_dyn', 'regularization_strength': 0.1},
+      {},
+      {},
+      4 * _MODEL + 4,
+      4 * _MODEL,
+    ),
+    (
+      {},
+      {},
+      {'name': 'top_k', 'kept_share': 0.1, 'error_feedback': 'on'},
+      (6 * (32 + 6) + 32 + 7) // 8,
+      4 * _MODEL,
+    ),
     (
       {},
       {},
@@ -44,7 +59,15 @@ _MODEL = 59
       _MODEL + 4 * 8,
     ),
   ],
-  ids=['fed_avg', 'mime_lite', 'top_k', 'quantized'],
+  ids=[
+    'fed_avg',
+    'mime_lite',
+    'scaffold',
+    'fed_dyn',
+    'error_feedback',
+    'top_k',
+    'quantized',
+  ],
 )
 def test_bytes_by_hand(algorithm, client, compression, up, down):
   found = traffic.count(

@@ -152,13 +152,13 @@ def test_comes_before_what_a_mechanism_does():
 
   def clip(update, element):
     seen.append(update)
-    return tf.nest.map_structure(lambda t: t * 0.0, update), {}
+    return tf.nest.map_structure(lambda t: t * 0.0, update), {}, {}
 
   released = compression.release(
     ENCODINGS['top_k'], protection.Release(call=clip)
   )
   element = {training_loop.KEY: tf.constant([1, 2], tf.int64)}
-  update, _ = released.call(tuple(map(tf.constant, _update())), element)
+  update, *_ = released.call(tuple(map(tf.constant, _update())), element)
   assert sum(np.count_nonzero(t) for t in seen[0]) == 9
   assert all(np.all(t == 0) for t in update)
 

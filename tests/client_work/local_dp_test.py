@@ -16,7 +16,7 @@ def _release(update, *, noise_multiplier, noise_key=(1, 2)):
     clip_norm=_CLIP_NORM, noise_multiplier=noise_multiplier
   )
   element = {training_loop.NOISE_KEY: tf.constant(noise_key, tf.int64)}
-  released, counts = release.call(
+  released, counts, _ = release.call(
     tuple(tf.constant(t, tf.float32) for t in update), element
   )
   assert tuple(counts) == release.counts

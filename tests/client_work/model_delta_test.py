@@ -82,7 +82,7 @@ def test_release_sees_the_finite_update_and_the_element(
   def call(update, element):
     scale = tf.cast(element['noise_key'][0], tf.float32)
     changed = tf.nest.map_structure(lambda t: t * scale + 1.0, update)
-    return changed, {'seen_updates': tf.constant(1)}
+    return changed, {'seen_updates': tf.constant(1)}, {}
 
   process = _build(
     model,

@@ -79,7 +79,7 @@ def test_noise_on_a_client_is_the_noise_priced():
   for number in range(400):
     element = {'noise_key': tf.constant([number, 7], tf.int64)}
     update = collections.OrderedDict(w=tf.zeros([50]))
-    noised, _ = built.protection.release.call(update, element)
+    noised, *_ = built.protection.release.call(update, element)
     draws.append(noised['w'].numpy())
   (release,) = built.guarantee.releases
   draws = np.concatenate(draws)

@@ -77,6 +77,11 @@ def collect(value: tff.Value) -> tff.Value:
   )
 
 
+def client_states(rows: tff.Value) -> dict[str, tff.Value]:
+  """Returns collected states under the name that the engines look for."""
+  return {CLIENT_STATES: collect(rows)}
+
+
 class CollectingFactory(tff.aggregators.UnweightedAggregationFactory):
   """Builds aggregation processes whose result is that of `collect`."""
 

@@ -30,6 +30,7 @@ from collections.abc import Callable
 import tensorflow_federated as tff
 
 from tff_pipeline import config
+from tff_pipeline.aggregation import collecting
 from tff_pipeline.client_work import model_delta
 from tff_pipeline.client_work import processes
 from tff_pipeline.client_work import protection as protections
@@ -50,6 +51,7 @@ def build(
   weighting: config.Weighting | model_delta.Weigh,
   rate: processes.Rate | None = None,
   distributor: Distributor = tff.learning.templates.build_broadcast_process,
+  memory: model_delta.Memory = model_delta.NO_MEMORY,
 ) -> tff.learning.templates.LearningProcess:
   """Returns the learning process.
 
@@ -63,6 +65,7 @@ def build(
     weighting: Weight of an update in a weighted average.
     rate: The clients' learning rate by round; unset means its optimizer's.
     distributor: Builds the broadcast of the weights.
+    memory: What a client keeps between rounds.
 
   Returns:
     A process whose client data are dense: one element per client.
@@ -76,6 +79,8 @@ def build(
     release=protection.release,
     extra_spec=protection.extra_spec,
     rate=rate,
+    memory=memory,
+    collect=collecting.client_states,
   )
   return compose(
     model,

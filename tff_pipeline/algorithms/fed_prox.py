@@ -59,12 +59,10 @@ def add_proximal_term(
 ) -> training_loop.GradientFn:
   """Returns the gradient of the loss with the proximal term."""
 
-  def call(weights, x, y, step):
-    found = gradient.call(weights, x, y, step)
-    value = tuple(
-      g + strength * (w - start)
-      for g, w, start in zip(found.value, weights[0], step.start, strict=True)
+  def term(trainable, step):
+    return tuple(
+      strength * (w - start)
+      for w, start in zip(trainable, step.start, strict=True)
     )
-    return found._replace(value=value)
 
-  return dataclasses.replace(gradient, call=call)
+  return training_loop.add_term(gradient, term)

@@ -18,6 +18,7 @@ under a mechanism) and train metrics (never noised, named so).
 import tensorflow_federated as tff
 
 from tff_pipeline import config
+from tff_pipeline.aggregation import collecting
 from tff_pipeline.algorithms import fed_avg
 from tff_pipeline.client_work import full_pass
 from tff_pipeline.client_work import model_delta
@@ -73,7 +74,12 @@ def build(
   return fed_avg.compose(
     model,
     client_work_process=processes.build(
-      model, client_update, extra_spec=protection.extra_spec, rate=None
+      model,
+      client_update,
+      extra_spec=protection.extra_spec,
+      rate=None,
+      keeps=protection.release.keeps,
+      collect=collecting.client_states,
     ),
     server_optimizer=server_optimizer,
     aggregator=aggregator,

@@ -129,7 +129,7 @@ def _client_update(
     finite = tf.math.is_finite(tf.linalg.global_norm(gradient))
     weight = tf.where(finite, weight, np.nan)
     gradient = tuple(tf.where(finite, g, tf.zeros_like(g)) for g in gradient)
-    result, metrics = model_delta.finish(
+    result, metrics, _ = model_delta.finish(
       model, update, weight, release=release, metrics=metrics, element=element
     )
     return result, metrics, gradient

@@ -16,10 +16,12 @@ from tff_pipeline import optimizers
 from tff_pipeline.aggregation import broadcast
 from tff_pipeline.aggregation import robust
 from tff_pipeline.algorithms import fed_avg
+from tff_pipeline.algorithms import fed_dyn
 from tff_pipeline.algorithms import fed_prox
 from tff_pipeline.algorithms import fed_sgd
 from tff_pipeline.algorithms import mime_lite
 from tff_pipeline.algorithms import q_fed_avg
+from tff_pipeline.algorithms import scaffold
 from tff_pipeline.client_work import compression as compressions
 from tff_pipeline.client_work import protection as protections
 from tff_pipeline.client_work import training_loop
@@ -34,9 +36,9 @@ class Row:
 
   Attributes:
     build: (model, **parts, **leaves) -> process.
-    parts: What it takes of client_optimizer, rate and client_learning_rate,
-      beside what all take: server_optimizer, schedule, protection, aggregator,
-      weighting and distributor.
+    parts: What it takes of client_optimizer, rate, client_learning_rate and
+      population, beside what all take: server_optimizer, schedule, protection,
+      aggregator, weighting and distributor.
     leaves: Its own leaves of `config.Algorithm`, passed under their names.
   """
 
@@ -55,6 +57,15 @@ TABLE: Mapping[config.AlgorithmName, Row] = {
     parts=('client_optimizer', 'client_learning_rate'),
     leaves=('fairness',),
   ),
+  _Name.SCAFFOLD: Row(
+    build=scaffold.build,
+    parts=('client_optimizer', 'client_learning_rate', 'rate', 'population'),
+  ),
+  _Name.FED_DYN: Row(
+    build=fed_dyn.build,
+    parts=('client_optimizer', 'rate', 'population'),
+    leaves=('regularization_strength',),
+  ),
 }
 """Every algorithm but the centralized baseline, which is no process."""
 
@@ -67,6 +78,7 @@ def build(
   server: config.Server,
   protection: protections.Protection,
   aggregator: tff.aggregators.AggregationFactory,
+  population: int,
   compression: config.Compression = _UNCOMPRESSED,
   seed: int = 0,
 ) -> tff.learning.templates.LearningProcess:
@@ -79,6 +91,7 @@ def build(
     server: The server's optimizer.
     protection: What happens on a client before anything leaves it.
     aggregator: The mechanism's; used unless the algorithm's leaf is another.
+    population: Number of clients that could take part.
     compression: How updates and broadcasts are encoded; comes before what
       `protection` does with an update.
     seed: The experiment's seed; decides how a broadcast is rounded.
@@ -91,6 +104,7 @@ def build(
     'client_optimizer': lambda: optimizers.build(client),
     'rate': lambda: optimizers.rate(client),
     'client_learning_rate': lambda: client.learning_rate,
+    'population': lambda: population,
   }
   return row.build(
     model,

@@ -56,6 +56,10 @@ def count(
   if algorithm.name is config.AlgorithmName.MIME_LITE:
     up += compressions.FLOAT_BITS * sum(sizes)
     down += _optimizer_bits(trainable, client)
+  if algorithm.name is config.AlgorithmName.SCAFFOLD:
+    # The change of a control variate up; the server's and the rate down.
+    up += compressions.FLOAT_BITS * sum(sizes)
+    down += compressions.FLOAT_BITS * (sum(sizes) + 1)
   return Traffic(bytes_up=math.ceil(up / 8), bytes_down=math.ceil(down / 8))
 
 

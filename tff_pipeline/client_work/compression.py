@@ -10,6 +10,18 @@
                 by size over the whole update; biased.
   random_k      Konecny et al. 2016: k random entries, times d/k (unbiased).
 
+With error feedback (Seide et al. 2014; Karimireddy, Rebjock, Stich, Jaggi 2019,
+arXiv:1901.09847, Algorithm 1) a client keeps what its encoded update lost, the
+residual e, and adds it to the update u of its next participation:
+
+  sends C(u + e);  e <- u + e - C(u + e)
+
+from e = 0. Its guarantees need a C that brings it nearer to its argument than
+zero is; so random_k is then not scaled up (Stich, Cordonnier, Jaggi 2018,
+arXiv:1809.07599), and quantization takes two bits or more, where an error is at
+most a third of the range and e stays bounded. A rejected update leaves e as it
+was.
+
 These are functions of an update and its client's key, so of seed, round and
 client, and a replayed round sends the same. That is why they are no aggregation
 factories, which see no client: TFF's own encoders draw from the clock
@@ -18,6 +30,7 @@ nothing that it promises depends on the encoding.
 """
 
 from collections.abc import Callable
+import dataclasses
 import math
 from typing import Any
 
@@ -36,6 +49,9 @@ _KEY_BITS = 128
 # No step of training has this number: its seeds come from the same key.
 _STREAM = -2
 
+RESIDUAL = 'residual'
+"""Name of e in a client's state."""
+
 Code = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """(float32 tensor, seed int64[2]) -> what is decoded, of the same shape."""
 
@@ -52,11 +68,26 @@ def release(
   if leaves.name is config.CompressionName.NONE:
     return before
 
-  def call(update, element):
+  def encode(update, element):
     seed = keyed_noise.derive_seed(element[training_loop.KEY], _STREAM)
-    return before.call(decoded(leaves, update, seed), element)
+    return decoded(leaves, update, seed)
 
-  return protection.Release(call=call, counts=before.counts)
+  def call(update, element):
+    return before.call(encode(update, element), element)
+
+  def call_with_feedback(update, element):
+    residual = element[training_loop.STATE][RESIDUAL]
+    whole = tf.nest.map_structure(tf.add, update, residual)
+    sent = encode(whole, element)
+    lost = tf.nest.map_structure(tf.subtract, whole, sent)
+    released, counts, kept = before.call(sent, element)
+    return released, counts, {**kept, RESIDUAL: lost}
+
+  if leaves.error_feedback is not config.ErrorFeedback.ON:
+    return dataclasses.replace(before, call=call)
+  return dataclasses.replace(
+    before, call=call_with_feedback, keeps=(*before.keeps, RESIDUAL)
+  )
 
 
 def decoded(leaves: config.Compression, update: Any, seed: tf.Tensor) -> Any:
@@ -82,10 +113,20 @@ def decoded(leaves: config.Compression, update: Any, seed: tf.Tensor) -> Any:
     config.CompressionName.TOP_K: _top_k,
     config.CompressionName.RANDOM_K: _random_k,
   }[leaves.name](flat, seed, count)
+  if _is_scaled_up(leaves):
+    sparse *= flat.shape[0] / count
   parts = tf.split(sparse, [t.shape.num_elements() for t in tensors])
   return tf.nest.pack_sequence_as(
     update,
     [tf.reshape(p, t.shape) for p, t in zip(parts, tensors, strict=True)],
+  )
+
+
+def _is_scaled_up(leaves: config.Compression) -> bool:
+  """Returns whether what is sent stands for what is not: an unbiased code."""
+  return (
+    leaves.name is config.CompressionName.RANDOM_K
+    and leaves.error_feedback is not config.ErrorFeedback.ON
   )
 
 
@@ -207,7 +248,7 @@ def _random_k(flat: tf.Tensor, seed: tf.Tensor, count: int) -> tf.Tensor:
   order = tf.random.experimental.stateless_shuffle(
     tf.range(flat.shape[0]), seed
   )
-  return _only(flat, order[:count]) * (flat.shape[0] / count)
+  return _only(flat, order[:count])
 
 
 def _only(flat: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:

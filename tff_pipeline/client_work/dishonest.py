@@ -7,6 +7,8 @@ learning", AISTATS 2020 (arXiv:1807.00459), section 3 (model replacement scales
 the update of a backdoored model).
 """
 
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
 
@@ -31,12 +33,12 @@ def release(
   """
 
   def call(update, element):
-    update, counts = honest.call(update, element)
+    update, counts, kept = honest.call(update, element)
     is_dishonest = tf.constant(dishonest)[element[training_loop.INDEX]]
     scale = tf.where(is_dishonest, factor, 1.0)
     scaled = tf.nest.map_structure(
       lambda t: t * tf.cast(scale, t.dtype), update
     )
-    return scaled, counts
+    return scaled, counts, kept
 
-  return protection.Release(call=call, counts=honest.counts)
+  return dataclasses.replace(honest, call=call)

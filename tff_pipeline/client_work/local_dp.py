@@ -33,6 +33,6 @@ def release(*, clip_norm: float, noise_multiplier: float) -> protection.Release:
     result = keyed_noise.add_gaussian_noise(
       clipped, stddev=noise_multiplier * clip_norm, seed=seed
     )
-    return result, {'clipped_updates': tf.cast(norm > clip_norm, tf.int64)}
+    return result, {'clipped_updates': tf.cast(norm > clip_norm, tf.int64)}, {}
 
   return protection.Release(call=noised, counts=('clipped_updates',))

@@ -1,6 +1,8 @@
 """Client work whose result is the change of the model's weights."""
 
 from collections.abc import Callable, Mapping
+import dataclasses
+import types
 from typing import Any
 
 import tensorflow as tf
@@ -16,6 +18,23 @@ from tff_pipeline.client_work import training_loop
 Weigh = Callable[..., tuple[Any, tf.Tensor]]
 """(update, weights at the start, element, metrics) -> (update, its weight in
 an average; float32)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Memory:
+  """What an algorithm's client keeps from one participation to the next.
+
+  Attributes:
+    keeps: Names of its parts, each like an update; zeros before the first
+      participation. They are in the `client_state` of the element.
+    call: (update, element) -> the parts after this participation.
+  """
+
+  keeps: tuple[str, ...]
+  call: Callable[[Any, training_loop.Element], Mapping[str, Any]]
+
+
+NO_MEMORY = Memory(keeps=(), call=lambda update, element: {})
 
 
 def weigh_by(weighting: config.Weighting) -> Weigh:
@@ -40,6 +59,8 @@ def build(
   release: protections.Release,
   extra_spec: Mapping[str, tf.TensorSpec],
   rate: processes.Rate | None = None,
+  memory: Memory = NO_MEMORY,
+  collect: processes.Collect | None = None,
 ) -> tff.learning.templates.ClientWorkProcess:
   """Returns client work whose result is initial minus trained weights.
 
@@ -52,6 +73,8 @@ def build(
     release: What happens to the update before it leaves the client.
     extra_spec: What the element holds besides x, y and the shuffle key.
     rate: The optimizer's learning rate; unset means its own, in all rounds.
+    memory: What the client keeps, beside what `release` does.
+    collect: As for `processes.build`.
 
   Returns:
     A process as of `processes.build`. An update that is not finite is handled
@@ -77,9 +100,17 @@ def build(
       release=release,
       metrics=metrics,
       element=element,
+      kept=memory.call(update, element),
     )
 
-  return processes.build(model, client_update, extra_spec=extra_spec, rate=rate)
+  return processes.build(
+    model,
+    client_update,
+    extra_spec=extra_spec,
+    rate=rate,
+    keeps=(*memory.keeps, *release.keeps),
+    collect=collect,
+  )
 
 
 def finish(
@@ -90,11 +121,17 @@ def finish(
   release: protections.Release,
   metrics: train_metrics.Metrics,
   element: training_loop.Element,
-) -> tuple[tff.learning.templates.ClientResult, train_metrics.Metrics]:
-  """Returns what leaves the client.
+  kept: Mapping[str, Any] = types.MappingProxyType({}),
+) -> tuple[
+  tff.learning.templates.ClientResult,
+  train_metrics.Metrics,
+  Mapping[str, Any],
+]:
+  """Returns what leaves the client, and what it keeps.
 
   An update whose norm or weight is not finite becomes zero as a whole, with
-  weight zero and its train metrics left out, before `release` sees it.
+  weight zero and its train metrics left out, before `release` sees it; the
+  client then keeps what it had.
 
   Args:
     model: The model.
@@ -103,11 +140,13 @@ def finish(
     release: What happens to it at last.
     metrics: Unfinalized train metrics.
     element: The client's element.
+    kept: What the algorithm's client keeps, if the update is good.
   """
   # The weight apart: the square of a large one would overflow in the norm.
-  update, _, finite = keyed_noise.zero_if_non_finite(
-    update, condition=tf.math.is_finite(weight)
-  )
+  good = tf.math.is_finite(weight)
+  if kept:
+    good &= tf.math.is_finite(keyed_noise.global_norm(kept))
+  update, _, finite = keyed_noise.zero_if_non_finite(update, condition=good)
   weight = tf.where(finite, weight, tf.zeros_like(weight))
   plain = train_metrics.zero(model)
   nothing = train_metrics.zero(
@@ -117,10 +156,19 @@ def finish(
     lambda m, zero: tf.where(finite, m, zero), nothing | metrics, nothing
   )
   metrics['rejected_updates'] = tf.cast(~finite, tf.int64)
-  update, counts = release.call(update, element)
+  update, counts, residue = release.call(update, element)
   metrics |= {name: tf.constant(0, tf.int64) for name in release.counts}
   metrics = train_metrics.add_counts(metrics, counts)
   return (
     tff.learning.templates.ClientResult(update=update, update_weight=weight),
     metrics,
+    {
+      name: tuple(
+        tf.where(finite, new, old)
+        for new, old in zip(
+          part, element[training_loop.STATE][name], strict=True
+        )
+      )
+      for name, part in {**kept, **residue}.items()
+    },
   )

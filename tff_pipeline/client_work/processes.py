@@ -1,7 +1,8 @@
 """A function of one client -> the `ClientWorkProcess` that maps it."""
 
 import collections
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+import types
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,15 @@ import tensorflow_federated as tff
 from tff_pipeline.client_work import train_metrics
 from tff_pipeline.client_work import training_loop
 
-ClientUpdate = Callable[..., tuple[Any, train_metrics.Metrics]]
+ClientUpdate = Callable[
+  ..., tuple[Any, train_metrics.Metrics, Mapping[str, Any]]
+]
 """(weights, element, learning rate or `None`) -> (`ClientResult`, unfinalized
-train metrics); runs in a graph."""
+train metrics, what the client keeps); runs in a graph."""
+
+Collect = Callable[[tff.Value], Mapping[str, tff.Value]]
+"""`state_row`s at the clients -> named rows at the server; federated. It is
+`aggregation.collecting.client_states`, which this room may not import."""
 
 Rate = Callable[[tf.Tensor], tf.Tensor]
 """Round, 1-based -> the clients' learning rate in it."""
@@ -32,20 +39,62 @@ def weights_type(model: tff.learning.models.FunctionalModel) -> tff.Type:
 def data_type(
   model: tff.learning.models.FunctionalModel,
   extra_spec: Mapping[str, tf.TensorSpec],
+  *,
+  keeps: Sequence[str] = (),
 ) -> tff.Type:
-  """Returns the type of a client's data: a sequence of one element."""
-  spec = training_loop.element_spec(model, extra_spec)
+  """Returns the type of a client's data: a sequence of one element.
+
+  Args:
+    model: The model.
+    extra_spec: What the element holds besides x, y and the shuffle key.
+    keeps: Parts of the client's state, each like the trainable weights.
+  """
+  extra = dict(extra_spec)
+  if keeps:
+    part = tuple(
+      tf.TensorSpec(w.shape, w.dtype) for w in model.initial_weights[0]
+    )
+    extra[training_loop.INDEX] = training_loop.INDEX_SPEC
+    extra[training_loop.STATE] = collections.OrderedDict.fromkeys(keeps, part)
+  spec = training_loop.element_spec(model, extra)
   return tff.SequenceType(tff.types.tensorflow_to_type(spec))
 
 
+def state_row(
+  element: training_loop.Element, kept: Mapping[str, Any]
+) -> collections.OrderedDict[str, Any]:
+  """Returns what `engines.state_channel` wants back from a client."""
+  return collections.OrderedDict(
+    [
+      (training_loop.INDEX, tf.identity(element[training_loop.INDEX])),
+      (
+        training_loop.STATE,
+        collections.OrderedDict(
+          (name, kept[name]) for name in element[training_loop.STATE]
+        ),
+      ),
+    ]
+  )
+
+
 def measurements(
-  model: tff.learning.models.FunctionalModel, metrics: tff.Value
+  model: tff.learning.models.FunctionalModel,
+  metrics: tff.Value,
+  collected: Mapping[str, tff.Value] = types.MappingProxyType({}),
 ) -> tff.Value:
-  """Returns the finalized train metrics of a cohort; federated."""
+  """Returns the finalized train metrics of a cohort; federated.
+
+  Args:
+    model: The model.
+    metrics: The clients' unfinalized train metrics.
+    collected: What the server gets beside them, by name.
+  """
   aggregate = tff.learning.metrics.sum_then_finalize(
     train_metrics.finalizer(model)
   )
-  return tff.federated_zip(collections.OrderedDict(train=aggregate(metrics)))
+  return tff.federated_zip(
+    collections.OrderedDict(train=aggregate(metrics), **collected)
+  )
 
 
 def build(
@@ -54,6 +103,8 @@ def build(
   *,
   extra_spec: Mapping[str, tf.TensorSpec],
   rate: Rate | None,
+  keeps: Sequence[str] = (),
+  collect: Collect | None = None,
 ) -> tff.learning.templates.ClientWorkProcess:
   """Returns the process that maps `client_update` over a cohort.
 
@@ -62,34 +113,46 @@ def build(
     client_update: What one client does.
     extra_spec: What the element holds besides x, y and the shuffle key.
     rate: The clients' learning rate; unset means that it never changes.
+    keeps: Parts of a client's state, each like the trainable weights.
+    collect: How the states get to where a simulation keeps them; must be given
+      if there are any.
 
   Returns:
     A process whose measurements are train metrics, un-noised. It is stateless
     without `rate`; with it, its state is the number of rounds before.
   """
-  weights, data = weights_type(model), data_type(model, extra_spec)
+  weights, data = weights_type(model), data_type(model, extra_spec, keeps=keeps)
   update = tf.function(client_update, autograph=False)
+
+  def outputs(weights, element, learning_rate):
+    result, metrics, kept = update(weights, element, learning_rate)
+    if not keeps:
+      return result, metrics
+    return result, metrics, state_row(element, kept)
+
   if rate is None:
 
     @tff.tensorflow.computation(weights, data)
     def work(weights, dataset):
       # Outside of any inner function: the in-process engine looks for this one
       # operation, and hands the tensors over without a dataset.
-      return update(weights, dataset.get_single_element(), None)
+      return outputs(weights, dataset.get_single_element(), None)
 
-    return _stateless(model, work)
+    return _stateless(model, work, collect)
 
   @tff.tensorflow.computation(weights, data, np.float32)
   def work_at_rate(weights, dataset, learning_rate):
-    return update(weights, dataset.get_single_element(), learning_rate)
+    return outputs(weights, dataset.get_single_element(), learning_rate)
 
-  return _scheduled(model, work_at_rate, rate)
+  return _scheduled(model, work_at_rate, rate, collect)
 
 
 def _stateless(
-  model: tff.learning.models.FunctionalModel, work: tff.Computation
+  model: tff.learning.models.FunctionalModel,
+  work: tff.Computation,
+  collect: Collect | None,
 ) -> tff.learning.templates.ClientWorkProcess:
-  """Returns the process that maps (weights, data) -> (result, metrics)."""
+  """Returns the process that maps (weights, data) -> (result, metrics, ...)."""
   weights, data = work.type_signature.parameter
 
   @tff.federated_computation
@@ -102,16 +165,19 @@ def _stateless(
     tff.FederatedType(data, tff.CLIENTS),
   )
   def next_fn(state, weights, client_data):
-    result, metrics = tff.federated_map(work, (weights, client_data))
+    result, metrics, *rows = tff.federated_map(work, (weights, client_data))
     return tff.templates.MeasuredProcessOutput(
-      state, result, measurements(model, metrics)
+      state, result, measurements(model, metrics, *map(collect, rows))
     )
 
   return tff.learning.templates.ClientWorkProcess(initialize, next_fn)
 
 
 def _scheduled(
-  model: tff.learning.models.FunctionalModel, work: tff.Computation, rate: Rate
+  model: tff.learning.models.FunctionalModel,
+  work: tff.Computation,
+  rate: Rate,
+  collect: Collect | None,
 ) -> tff.learning.templates.ClientWorkProcess:
   """Returns the process that also hands out the rate, and counts rounds."""
   weights, data, _ = work.type_signature.parameter
@@ -131,11 +197,11 @@ def _scheduled(
   )
   def next_fn(rounds, weights, client_data):
     current, rounds = tff.federated_map(rate_and_count, rounds)
-    result, metrics = tff.federated_map(
+    result, metrics, *rows = tff.federated_map(
       work, (weights, client_data, tff.federated_broadcast(current))
     )
     return tff.templates.MeasuredProcessOutput(
-      rounds, result, measurements(model, metrics)
+      rounds, result, measurements(model, metrics, *map(collect, rows))
     )
 
   return tff.learning.templates.ClientWorkProcess(initialize, next_fn)

@@ -15,12 +15,18 @@ class Release:
   """What happens to a finished update on the client.
 
   Attributes:
-    call: (update, element) -> (update, counts); the update is finite.
+    call: (update, element) -> (update, counts, what the client keeps); the
+      update is finite.
     counts: Names of what it counts; they become train metrics.
+    keeps: Names of what the client keeps for its next participation, each like
+      an update; it gets them back in the `client_state` of its element.
   """
 
-  call: Callable[[Any, training_loop.Element], tuple[Any, Mapping[str, Any]]]
+  call: Callable[
+    [Any, training_loop.Element], tuple[Any, Mapping[str, Any], Mapping]
+  ]
   counts: tuple[str, ...] = ()
+  keeps: tuple[str, ...] = ()
 
 
 class GradientBuilder(Protocol):
@@ -55,7 +61,7 @@ def plain_gradient(
   return training_loop.batch_gradient(model)
 
 
-UNCHANGED = Release(call=lambda update, element: (update, {}))
+UNCHANGED = Release(call=lambda update, element: (update, {}, {}))
 UNPROTECTED = Protection(
   gradient=plain_gradient, release=UNCHANGED, extra_spec={}
 )

@@ -110,6 +110,26 @@ def batch_gradient(
   return GradientFn(call=gradient)
 
 
+def add_term(
+  gradient: GradientFn,
+  term: Callable[[tuple[tf.Tensor, ...], Step], tuple[tf.Tensor, ...]],
+) -> GradientFn:
+  """Returns a gradient with one more term.
+
+  Args:
+    gradient: The gradient of the loss.
+    term: (trainable weights, step) -> what is added to it, per tensor.
+  """
+
+  def call(weights, x, y, step):
+    found = gradient.call(weights, x, y, step)
+    added = term(weights[0], step)
+    value = tuple(g + t for g, t in zip(found.value, added, strict=True))
+    return found._replace(value=value)
+
+  return dataclasses.replace(gradient, call=call)
+
+
 def element_spec(
   model: tff.learning.models.FunctionalModel,
   extra: Mapping[str, tf.TensorSpec],

@@ -18,6 +18,7 @@ from tff_pipeline.config.choices import Batches
 from tff_pipeline.config.choices import CompressionName
 from tff_pipeline.config.choices import Decay
 from tff_pipeline.config.choices import EngineName
+from tff_pipeline.config.choices import ErrorFeedback
 from tff_pipeline.config.choices import FileTask
 from tff_pipeline.config.choices import ImageMode
 from tff_pipeline.config.choices import Labelling
@@ -51,6 +52,7 @@ from tff_pipeline.config.records import Terms
 from tff_pipeline.config.records import terms
 from tff_pipeline.config.rules import AGGREGATORS
 from tff_pipeline.config.rules import ALGORITHMS
+from tff_pipeline.config.rules import CLIENT_STATES_UNDER_PRIVACY
 from tff_pipeline.config.task import Task
 from tff_pipeline.config.training import Algorithm
 from tff_pipeline.config.training import Client
@@ -60,6 +62,7 @@ from tff_pipeline.config.training import Server
 __all__ = [
   'AGGREGATORS',
   'ALGORITHMS',
+  'CLIENT_STATES_UNDER_PRIVACY',
   'Aggregator',
   'Algorithm',
   'AlgorithmName',
@@ -73,6 +76,7 @@ __all__ = [
   'CompressionName',
   'Decay',
   'EngineName',
+  'ErrorFeedback',
   'Experiment',
   'FileTask',
   'ImageMode',

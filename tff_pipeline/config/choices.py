@@ -122,6 +122,8 @@ class AlgorithmName(enum.StrEnum):
   FED_PROX = 'fed_prox'
   MIME_LITE = 'mime_lite'
   Q_FED_AVG = 'q_fed_avg'
+  SCAFFOLD = 'scaffold'
+  FED_DYN = 'fed_dyn'
   CENTRALIZED = 'centralized'
 
 
@@ -154,6 +156,13 @@ class CompressionName(enum.StrEnum):
   QUANTIZATION = 'quantization'
   TOP_K = 'top_k'
   RANDOM_K = 'random_k'
+
+
+class ErrorFeedback(enum.StrEnum):
+  """Whether a client sends later what an encoding lost."""
+
+  ON = 'on'
+  OFF = 'off'
 
 
 class Rounding(enum.StrEnum):

@@ -46,6 +46,11 @@ class Compression(leaves.Record):
     above=0.0,
     at_most=1.0,
   )
+  error_feedback: choices.ErrorFeedback | None = leaves.leaf(
+    'Whether a client keeps what its encoded update lost, and adds it to the '
+    'next one. Unset means off.',
+    used_by=('name', (_Name.QUANTIZATION, _Name.TOP_K, _Name.RANDOM_K)),
+  )
   broadcast_bits: int | None = leaves.leaf(
     'Bits of an entry of the model as it is sent to clients, quantized with '
     'stochastic rounding; unset sends 32-bit floats.',

@@ -30,11 +30,13 @@ class Rule:
     flag: Dotted name of the leaf.
     allowed: The values that it may have; `None` is unset.
     why: The reason, in one clause.
+    in_words: The allowed values where they are too many to be listed.
   """
 
   flag: str
   allowed: tuple[Any, ...]
   why: str
+  in_words: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,11 +47,14 @@ class Algorithm:
     paper: Its source.
     releases: Every aggregate that leaves the clients and shapes the model.
       Beside these, train metrics leave them un-noised and named so.
+    client_state: What a client keeps between its participations; unset means
+      nothing.
     rules: What it demands of other leaves.
   """
 
   paper: str
   releases: tuple[str, ...]
+  client_state: str | None = None
   rules: tuple[Rule, ...] = ()
 
 
@@ -57,6 +62,11 @@ def _without_privacy(why: str) -> tuple[Rule, ...]:
   return (Rule('privacy.mechanism', (_Mechanism.NONE,), why),)
 
 
+CLIENT_STATES_UNDER_PRIVACY = (
+  'what a client keeps between rounds shapes all its later updates, and no '
+  'statement here was worked out for that'
+)
+_STATELESS_UNDER_PRIVACY = _without_privacy(CLIENT_STATES_UNDER_PRIVACY)
 _ONE_PASS = 'its client takes no steps: it sends one gradient at fixed weights'
 _NO_CLIENT_OPTIMIZER = tuple(
   Rule(f'client.{leaf}', (value,), _ONE_PASS)
@@ -69,6 +79,16 @@ _NO_CLIENT_OPTIMIZER = tuple(
     'warmup_rounds': None,
     'max_steps': None,
   }.items()
+)
+_PLAIN_STEPS = (
+  'a control variate is the mean gradient of a client, which is read off the '
+  'length of its way: right for plain SGD alone'
+)
+_SUM_OF_ALL_ROUNDS = (
+  'its server adds up the updates of all rounds, each client counted once'
+)
+_NO_SERVER_OPTIMIZER = (
+  "its server step is its own: the cohort's mean and the sum of all rounds"
 )
 _NO_STEPS_TO_NOISE = (
   'noise per local step needs local steps; fed_avg with one epoch and a '
@@ -144,6 +164,56 @@ ALGORITHMS: Mapping[choices.AlgorithmName, Algorithm] = {
       ),
     ),
   ),
+  _Algorithm.SCAFFOLD: Algorithm(
+    paper='Karimireddy et al. 2020, arXiv:1910.06378',
+    releases=('model_update', 'control_variate_change'),
+    client_state='control variate',
+    rules=(
+      *_without_privacy(
+        'the change of the control variates is a second release from the same '
+        'cohort, which user-level mechanisms do not clip and noise; and '
+        + CLIENT_STATES_UNDER_PRIVACY
+      ),
+      Rule(
+        'algorithm.aggregator',
+        (_Aggregator.MEAN,),
+        'the aggregate of its control variates would stay a mean',
+      ),
+      Rule(
+        'algorithm.weighting',
+        (choices.Weighting.UNIFORM,),
+        'its control variates are means over clients, each counted once',
+      ),
+      Rule('client.optimizer', (choices.Optimizer.SGD,), _PLAIN_STEPS),
+      Rule('client.momentum', (None,), _PLAIN_STEPS),
+    ),
+  ),
+  _Algorithm.FED_DYN: Algorithm(
+    paper='Acar et al. 2021, arXiv:2111.04263',
+    releases=('model_update',),
+    client_state='gradient of its loss',
+    rules=(
+      Rule('algorithm.aggregator', (_Aggregator.MEAN,), _SUM_OF_ALL_ROUNDS),
+      Rule(
+        'algorithm.weighting', (choices.Weighting.UNIFORM,), _SUM_OF_ALL_ROUNDS
+      ),
+      Rule(
+        'compression.name',
+        (choices.CompressionName.NONE,),
+        'what the server adds up has to be what the clients have kept',
+      ),
+      *(
+        Rule(f'server.{leaf}', (value,), _NO_SERVER_OPTIMIZER)
+        for leaf, value in {
+          'optimizer': choices.Optimizer.SGD,
+          'learning_rate': 1.0,
+          'momentum': None,
+          'decay': choices.Decay.CONSTANT,
+          'warmup_rounds': None,
+        }.items()
+      ),
+    ),
+  ),
   _Algorithm.CENTRALIZED: Algorithm(
     paper='Abadi et al. 2016, arXiv:1607.00133',
     releases=(),
@@ -195,6 +265,36 @@ _COMPRESSED = (
   ),
 )
 
+_FEEDBACK = (
+  *_without_privacy(
+    'the residual that a client keeps is private data which no clip bounds, '
+    'and it comes back in later rounds; ' + CLIENT_STATES_UNDER_PRIVACY
+  ),
+  Rule(
+    'algorithm.name',
+    (_Algorithm.FED_AVG, _Algorithm.FED_PROX, _Algorithm.FED_SGD),
+    'the residual makes up for a loss if the same client sends the same kind '
+    'of update at the same weight again; q_fed_avg weighs anew each round, '
+    'and of mime_lite and scaffold half of what is sent is not encoded',
+  ),
+  Rule(
+    'algorithm.aggregator',
+    (_Aggregator.MEAN,),
+    'residuals cancel in the mean of updates, not in a robust statistic',
+  ),
+  Rule(
+    'compression.bits',
+    (None, *range(2, 17)),
+    'with one bit an error is as long as the range, and residuals grow',
+    in_words='2 or more',
+  ),
+  Rule(
+    'compression.rotation',
+    (None, choices.Rotation.NONE),
+    'a fresh rotation each round spreads the residual, and no bound holds it',
+  ),
+)
+
 
 def check(experiment: 'records.Experiment') -> None:
   """Raises `UsageError` if a choice and another leaf do not go together."""
@@ -210,10 +310,22 @@ def check(experiment: 'records.Experiment') -> None:
       compression,
       () if compression is choices.CompressionName.NONE else _COMPRESSED,
     ),
+    'compression.error_feedback': (
+      experiment.compression.error_feedback,
+      _FEEDBACK if has_feedback(experiment) else (),
+    ),
   }
+  if ALGORITHMS[algorithm.name].client_state is not None:
+    chosen, rules = tables['algorithm.name']
+    tables['algorithm.name'] = chosen, (*rules, *_STATELESS_UNDER_PRIVACY)
   for flag, (chosen, rules) in tables.items():
     for rule in rules:
       _check_rule(experiment, rule, chosen=f'--{flag}={chosen}')
+
+
+def has_feedback(experiment: 'records.Experiment') -> bool:
+  """Returns whether clients keep what the encoding of an update lost."""
+  return experiment.compression.error_feedback is choices.ErrorFeedback.ON
 
 
 def _check_rule(
@@ -223,7 +335,7 @@ def _check_rule(
   found = getattr(getattr(experiment, section), leaf)
   if found in rule.allowed:
     return
-  allowed = ' or '.join(
+  allowed = rule.in_words or ' or '.join(
     'no value' if value is None else str(value) for value in rule.allowed
   )
   raise validate.error(

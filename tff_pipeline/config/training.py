@@ -164,6 +164,12 @@ class Algorithm(leaves.Record):
     required=True,
     at_least=0.0,
   )
+  regularization_strength: float | None = leaves.leaf(
+    "Weight alpha of FedDyn's dynamic regularizer in the local loss.",
+    used_by=('name', (choices.AlgorithmName.FED_DYN,)),
+    required=True,
+    above=0.0,
+  )
   aggregator: choices.Aggregator = leaves.leaf(
     'How the updates of a cohort become one; all but the mean are robust '
     'against some dishonest clients.',

@@ -142,6 +142,7 @@ def _federated(
       experiment.attack, mechanism.protection, task, seed=experiment.seed
     ),
     aggregator=mechanism.aggregator,
+    population=task.train.num_clients,
     compression=experiment.compression,
     seed=experiment.seed,
   )
@@ -153,6 +154,7 @@ def _federated(
     seed=experiment.seed,
     noise_key=noise_key,
   )
+  _check_client_states(experiment, engine.channel)
   return Parts(
     task=task,
     model=model,
@@ -167,6 +169,20 @@ def _federated(
       compression=experiment.compression,
     ),
   )
+
+
+def _check_client_states(
+  experiment: config.Experiment, channel: 'state_channel.Channel | None'
+) -> None:
+  """Refuses what the config's rules cannot see: an undeclared client state."""
+  mechanism = experiment.privacy.mechanism
+  if channel is not None and mechanism is not config.Mechanism.NONE:
+    raise validate.error(
+      'privacy.mechanism',
+      expected=f'{config.Mechanism.NONE} with a learning process whose clients '
+      f'keep a state: {config.CLIENT_STATES_UNDER_PRIVACY}',
+      found=mechanism,
+    )
 
 
 def _centralized(
