@@ -84,23 +84,32 @@ def test_clipped_sum_equals_a_numpy_loop(factory):
   np.testing.assert_allclose(found['output'], whole_batch['output'], atol=1e-6)
 
 
+_WAYS = {
+  'batched': dp_sgd._batched_sum,
+  'vectorized': dp_sgd._vectorized_sum,
+  'looped': dp_sgd._looped_sum,
+}
+
+
 @pytest.mark.parametrize(
-  'factory, vectorizes',
+  'factory, way',
   [
-    (small_models.dense, True),
-    (small_models.conv, True),
-    (small_models.embedding, True),
-    (small_models.lstm, False),
-    (small_models.dropout, False),
+    (small_models.dense, 'batched'),
+    (small_models.conv, 'batched'),
+    (small_models.embedding, 'batched'),
+    (small_models.lstm, 'looped'),
+    (small_models.dropout, 'looped'),
   ],
 )
-def test_only_loops_and_random_numbers_are_not_vectorized(factory, vectorizes):
-  assert dp_sgd._vectorizes(small_models.build(factory)) is vectorizes
+def test_the_cheapest_way_is_taken(factory, way):
+  assert dp_sgd._clipped_sum(small_models.build(factory)) is _WAYS[way]
 
 
-@pytest.fixture(params=[True, False], ids=['vectorized', 'looped'])
+@pytest.fixture(params=list(_WAYS))
 def either_way(request, monkeypatch):
-  monkeypatch.setattr(dp_sgd, '_vectorizes', lambda model: request.param)
+  monkeypatch.setattr(
+    dp_sgd, '_clipped_sum', lambda model: _WAYS[request.param]
+  )
 
 
 def test_one_example_never_exceeds_the_clip_norm(either_way):
@@ -166,13 +175,15 @@ def test_both_ways_draw_one_dropout_mask_per_example(monkeypatch):
   x, y = small_models.examples(model, 1)
   x, y = np.repeat(x, 5, axis=0), np.repeat(y, 5)
   values = {}
-  for way in (True, False):
-    monkeypatch.setattr(dp_sgd, '_vectorizes', lambda model, way=way: way)
+  for way in ('vectorized', 'looped'):
+    monkeypatch.setattr(
+      dp_sgd, '_clipped_sum', lambda model, way=way: _WAYS[way]
+    )
     step = _OneStep(model, _gradient(model))
     values[way] = _flat(step(x, y)['value'])
     alone = _flat(step(x[:1], y[:1])['value'])
     assert not np.allclose(values[way], 5 * alone, atol=1e-3)
-  np.testing.assert_allclose(values[True], values[False], atol=1e-6)
+  np.testing.assert_allclose(values['vectorized'], values['looped'], atol=1e-6)
 
 
 _OPTIMIZERS = {

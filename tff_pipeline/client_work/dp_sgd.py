@@ -30,14 +30,12 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_pipeline import keyed_noise
+from tff_pipeline.client_work import example_norms
 from tff_pipeline.client_work import training_loop
 
 # Apart from the noise of the finished update, which the same key decides.
 _STREAM = 0
 
-# (trainable weights, x, y, seed) of one example, without a batch dimension ->
-# its loss.
-_LossFn = Callable[..., tf.Tensor]
 Weights = tuple[tf.Tensor, ...]
 
 
@@ -60,19 +58,21 @@ def gradient(
     The gradient function. It reads the client's noise key, and counts clipped
     and rejected (not finite) examples. Its loss is that of the whole batch.
   """
-  clipped_sum = _vectorized_sum if _vectorizes(model) else _looped_sum
+  clipped_sum = _clipped_sum(model)
 
   def noised_mean(weights, x, y, step):
     trainable, non_trainable = tuple(weights[0]), weights[1]
-
-    def loss_fn(trainable, x, y, seed):
-      return _example_loss(model, (trainable, non_trainable), x, y, seed)
 
     # A Poisson batch can be empty, which `tf.vectorized_map` cannot take.
     total, norms = tf.cond(
       tf.size(tf.nest.flatten(y)[0]) > 0,
       lambda: clipped_sum(
-        loss_fn, trainable, x, y, seed=step.seed, clip_norm=clip_norm
+        model,
+        (trainable, non_trainable),
+        x,
+        y,
+        seed=step.seed,
+        clip_norm=clip_norm,
       ),
       lambda: (tuple(map(tf.zeros_like, trainable)), tf.zeros([0])),
     )
@@ -100,6 +100,14 @@ def gradient(
   )
 
 
+def _clipped_sum(model: tff.learning.models.FunctionalModel) -> Any:
+  """Returns the cheapest of the three ways that the model allows."""
+  operations, covered = _gradient_graph(model)
+  if any('While' in op or 'Random' in op for op in operations):
+    return _looped_sum
+  return _batched_sum if covered else _vectorized_sum
+
+
 def _example_loss(
   model: tff.learning.models.FunctionalModel,
   weights: tuple[Any, Any],
@@ -110,6 +118,18 @@ def _example_loss(
   x, y = tf.nest.map_structure(lambda t: t[tf.newaxis], (x, y))
   output = model.predict_on_batch(weights, x, training=seed)
   return model.loss(output=output, label=y)
+
+
+def _example_losses(
+  model: tff.learning.models.FunctionalModel, output: Any, y: Any
+) -> tf.Tensor:
+  """Returns the loss of each example of a batch; float[n]."""
+
+  def loss(example):
+    output, label = tf.nest.map_structure(lambda t: t[tf.newaxis], example)
+    return model.loss(output=output, label=label)
+
+  return tf.vectorized_map(loss, (output, y))
 
 
 def _dense_gradients(
@@ -123,19 +143,24 @@ def _dense_gradients(
 
 
 def _example_gradients(
-  loss_fn: _LossFn, weights: Weights, x: Any, y: Any, seed: tf.Tensor
+  model: tff.learning.models.FunctionalModel,
+  weights: tuple[Weights, Any],
+  x: Any,
+  y: Any,
+  seed: tf.Tensor,
 ) -> tuple[Weights, tf.Tensor]:
   """Returns one example's gradients and their global norm."""
+  trainable, non_trainable = weights
   with tf.GradientTape() as tape:
-    tape.watch(weights)
-    loss = loss_fn(weights, x, y, seed)
-  gradients = _dense_gradients(tape, loss, weights)
+    tape.watch(trainable)
+    loss = _example_loss(model, (trainable, non_trainable), x, y, seed)
+  gradients = _dense_gradients(tape, loss, trainable)
   return gradients, keyed_noise.global_norm(gradients)
 
 
-def _vectorized_sum(
-  loss_fn: _LossFn,
-  weights: Weights,
+def _batched_sum(
+  model: tff.learning.models.FunctionalModel,
+  weights: tuple[Weights, Any],
   x: Any,
   y: Any,
   *,
@@ -144,57 +169,118 @@ def _vectorized_sum(
 ) -> tuple[Weights, tf.Tensor]:
   """Returns the sum of clipped gradients, and all norms before clipping.
 
-  Two passes: one for the norms, and one whose loss weighs each example by its
-  clip factor, so that its gradient is the sum. The clipped gradients of all
-  examples are never held at once; that takes 1.5 times as long. In the second
-  pass a rejected example is replaced by an accepted one at weight zero, for
-  zero times an infinite gradient would be undefined.
+  Two passes over the batch as a whole: one for the norms (`example_norms`), and
+  one whose loss weighs each example by its clip factor, so that its gradient is
+  the sum. No example's gradient is ever held. In the second pass a rejected
+  example is replaced by an accepted one at weight zero, for zero times an
+  infinite gradient would be undefined.
   """
-  # A tape does not follow tensors into this graph from the one around it.
-  weights = tuple(map(tf.identity, weights))
-  rows = tf.range(tf.shape(tf.nest.flatten(x)[0])[0])
-
-  def example_norm(args):
-    x, y, row = args
-    seed_here = keyed_noise.derive_seed(seed, row)
-    return _example_gradients(loss_fn, weights, x, y, seed_here)[1]
-
-  norms = tf.vectorized_map(example_norm, (x, y, rows))
-  finite = tf.math.is_finite(norms)
-  any_accepted = tf.reduce_max(tf.where(finite, rows, 0))
-  chosen = tf.where(finite, rows, any_accepted)
-  x, y = tf.nest.map_structure(lambda t: tf.gather(t, chosen), (x, y))
-
+  trainable, non_trainable = tuple(map(tf.identity, weights[0])), weights[1]
   with tf.GradientTape() as tape:
-    tape.watch(weights)
-    losses = tf.vectorized_map(
-      lambda args: loss_fn(
-        weights, args[0], args[1], keyed_noise.derive_seed(seed, args[2])
-      ),
-      (x, y, chosen),
+    tape.watch(trainable)
+    output, record = example_norms.record(
+      model, (trainable, non_trainable), x, seed=seed
     )
-    loss = tf.reduce_sum(keyed_noise.clip_factor(norms, clip_norm) * losses)
-  total = _dense_gradients(tape, loss, weights)
-  accepted = tf.reduce_any(finite)
-  return tuple(tf.where(accepted, t, tf.zeros_like(t)) for t in total), norms
+    losses = _example_losses(model, output, y)
+  norms = record.norms(tape, losses)
+
+  def weighted(chosen, factors):
+    x_chosen, y_chosen = _chosen(x, y, chosen)
+    with tf.GradientTape() as tape:
+      tape.watch(trainable)
+      output = model.predict_on_batch(
+        (trainable, non_trainable), x_chosen, training=seed
+      )
+      losses = _example_losses(model, output, y_chosen)
+      loss = tf.reduce_sum(factors * losses)
+    return _dense_gradients(tape, loss, trainable)
+
+  return _sum_of_accepted(weighted, norms, clip_norm), norms
 
 
-def _looped_sum(
-  loss_fn: _LossFn,
-  weights: Weights,
+def _vectorized_sum(
+  model: tff.learning.models.FunctionalModel,
+  weights: tuple[Weights, Any],
   x: Any,
   y: Any,
   *,
   seed: tf.Tensor,
   clip_norm: float,
 ) -> tuple[Weights, tf.Tensor]:
-  """Returns what `_vectorized_sum` does, one example after another."""
+  """Returns what `_batched_sum` does, for models with layers of any kind.
+
+  Here `tf.vectorized_map` makes one program for the batch out of that of one
+  example, whose gradients are held while their norms are taken.
+  """
+  # A tape does not follow tensors into this graph from the one around it.
+  trainable, non_trainable = tuple(map(tf.identity, weights[0])), weights[1]
+  weights = trainable, non_trainable
+  rows = tf.range(tf.shape(tf.nest.flatten(x)[0])[0])
+
+  def example_norm(args):
+    x, y, row = args
+    seed_here = keyed_noise.derive_seed(seed, row)
+    return _example_gradients(model, weights, x, y, seed_here)[1]
+
+  norms = tf.vectorized_map(example_norm, (x, y, rows))
+
+  def weighted(chosen, factors):
+    def example_loss(args):
+      (x, y), row = args
+      seed_here = keyed_noise.derive_seed(seed, row)
+      return _example_loss(model, weights, x, y, seed_here)
+
+    with tf.GradientTape() as tape:
+      tape.watch(trainable)
+      losses = tf.vectorized_map(example_loss, (_chosen(x, y, chosen), chosen))
+      loss = tf.reduce_sum(factors * losses)
+    return _dense_gradients(tape, loss, trainable)
+
+  return _sum_of_accepted(weighted, norms, clip_norm), norms
+
+
+def _sum_of_accepted(
+  weighted: Callable[[tf.Tensor, tf.Tensor], Weights],
+  norms: tf.Tensor,
+  clip_norm: float,
+) -> Weights:
+  """Returns the sum of clipped gradients; zeros if no norm is finite.
+
+  Args:
+    weighted: (rows of the batch, factors) -> gradient of the sum of the losses
+      of these rows, each times its factor.
+    norms: float[n], of the gradients.
+    clip_norm: Largest norm of an addend.
+  """
+  rows = tf.range(tf.size(norms))
+  finite = tf.math.is_finite(norms)
+  any_accepted = tf.reduce_max(tf.where(finite, rows, 0))
+  chosen = tf.where(finite, rows, any_accepted)
+  total = weighted(chosen, keyed_noise.clip_factor(norms, clip_norm))
+  accepted = tf.reduce_any(finite)
+  return tuple(tf.where(accepted, t, tf.zeros_like(t)) for t in total)
+
+
+def _chosen(x: Any, y: Any, rows: tf.Tensor) -> tuple[Any, Any]:
+  return tf.nest.map_structure(lambda t: tf.gather(t, rows), (x, y))
+
+
+def _looped_sum(
+  model: tff.learning.models.FunctionalModel,
+  weights: tuple[Weights, Any],
+  x: Any,
+  y: Any,
+  *,
+  seed: tf.Tensor,
+  clip_norm: float,
+) -> tuple[Weights, tf.Tensor]:
+  """Returns what `_batched_sum` does, one example after another."""
   size = tf.shape(tf.nest.flatten(x)[0])[0]
 
   def add_example(row, total, norms):
     x_row, y_row = tf.nest.map_structure(lambda t: t[row], (x, y))
     gradients, norm = _example_gradients(
-      loss_fn, weights, x_row, y_row, keyed_noise.derive_seed(seed, row)
+      model, weights, x_row, y_row, keyed_noise.derive_seed(seed, row)
     )
     clipped, _ = keyed_noise.clip(gradients, clip_norm)
     total = tuple(map(tf.add, total, clipped))
@@ -205,38 +291,43 @@ def _looped_sum(
     add_example,
     (
       tf.constant(0),
-      tuple(map(tf.zeros_like, weights)),
-      tf.TensorArray(weights[0].dtype, size),
+      tuple(map(tf.zeros_like, weights[0])),
+      tf.TensorArray(weights[0][0].dtype, size),
     ),
     parallel_iterations=1,
   )
   return total, norms.stack()
 
 
-def _vectorizes(model: tff.learning.models.FunctionalModel) -> bool:
-  """Returns whether `tf.vectorized_map` can take the model's gradient.
+def _gradient_graph(
+  model: tff.learning.models.FunctionalModel,
+) -> tuple[set[str], bool]:
+  """Returns what the gradient of one example is made of.
 
-  It cannot vectorize a Keras recurrent layer, whose loop keeps its history in
-  variant tensors, nor random numbers whose seeds differ between examples. So
-  the graph of one example's gradient is searched for both; a search by layer
-  type would miss a user's own.
+  `tf.vectorized_map` cannot take a Keras recurrent layer, whose loop keeps its
+  history in variant tensors, nor random numbers whose seeds differ between
+  examples. So the graph is searched for both; a search by layer type would miss
+  a user's own.
+
+  Returns:
+    The kinds of its operations, and whether `example_norms` covers the model.
   """
   with tf.Graph().as_default() as graph:
-    trainable, non_trainable = tf.nest.map_structure(
-      tf.constant, tuple(model.initial_weights)
-    )
+    weights = tf.nest.map_structure(tf.constant, tuple(model.initial_weights))
     x, y = (
       tf.nest.map_structure(
         lambda s: tf.compat.v1.placeholder(s.dtype, s.shape[1:]), spec
       )
       for spec in model.input_spec.values()
     )
-
-    def loss_fn(trainable, x, y, seed):
-      return _example_loss(model, (trainable, non_trainable), x, y, seed)
-
-    _example_gradients(loss_fn, tuple(trainable), x, y, tf.zeros([2], tf.int64))
+    seed = tf.zeros([2], tf.int64)
+    weights = tuple(weights[0]), weights[1]
+    _example_gradients(model, weights, x, y, seed)
+    batch = tf.nest.map_structure(lambda t: t[tf.newaxis], x)
+    _, record = example_norms.record(model, weights, batch, seed=seed)
   definition = graph.as_graph_def()
   functions = [f.node_def for f in definition.library.function]
-  ops = {node.op for nodes in (definition.node, *functions) for node in nodes}
-  return not any('While' in op or 'Random' in op for op in ops)
+  operations = {
+    node.op for nodes in (definition.node, *functions) for node in nodes
+  }
+  return operations, record.covers(len(weights[0]))

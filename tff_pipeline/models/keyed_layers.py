@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tff_pipeline import keyed_noise
 from tff_pipeline import validate
+from tff_pipeline.client_work import example_norms
 from tff_pipeline.models import cpu_layers
 
 # Operations whose result no argument decides.
@@ -79,6 +80,7 @@ def _clone_layer(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
   copy = cpu_layers.faster(type(layer)).from_config(layer.get_config())
   for random_layer in _random_layers(copy):
     random_layer._random_generator = _Generator()
+  example_norms.watch(copy, original=type(layer))
   return copy
 
 
@@ -118,6 +120,7 @@ class Keyed:
       layer._random_generator.restart(
         keyed_noise.derive_seed(training, index) if seeded else None
       )
+    example_norms.begin_call()
     return self._model(x, training=True if seeded else training)
 
 
