@@ -15,6 +15,7 @@ from tests import small_runs
 from tests import stateful_processes
 from tff_pipeline import config
 from tff_pipeline import experiment
+from tff_pipeline import validate
 from tff_pipeline.algorithms import table
 from tff_pipeline.experiment import building
 from tff_pipeline.outputs import client_state_log
@@ -43,7 +44,7 @@ def remembering():
 
   def cached(wanted, *, noise_key, data_dir=None):
     del data_dir
-    key = wanted.engine
+    key = wanted.engine, wanted.privacy.mechanism
     if key not in _parts:
       _parts[key] = original(wanted, noise_key=noise_key)
     return _parts[key]
@@ -89,6 +90,12 @@ def test_run_keeps_the_states_of_who_took_part(whole):
   for client, state in states.items():
     assert state['participations'] == counts[client]
     np.testing.assert_allclose(state['total'], expected[client][0], rtol=1e-5)
+
+
+def test_states_under_a_mechanism_are_refused_although_undeclared():
+  """The config says fed_avg, which keeps nothing; the types say otherwise."""
+  with pytest.raises(validate.UsageError, match='whose clients keep a state'):
+    _parts_of(small_runs.build())
 
 
 def test_states_are_no_metrics(whole):
