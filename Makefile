@@ -1,15 +1,20 @@
 # Every target sets up $(VENV) on first use; see tools/setup_venv.sh.
 #   VENV    where it goes                        (.venv)
 #   PYTHON  the Python 3.11 that it is built on  (found by itself)
+#   PAPERS  what `make reproduce` runs           (what fits into an hour)
+#   SEEDS   repetitions of each                  (1)
 
 VENV ?= .venv
+SEEDS ?= 1
+PAPERS ?= tff_dp_tutorial dp_sgd_tfp andrew_2021_clipping mcmahan_2017_2nn \
+  silos_heart_disease fedprox_2020
 RUN = $(VENV)/bin/python -m
 COMPILE = uv pip compile --quiet --generate-hashes --no-annotate $(UPGRADE) \
   --python-version 3.11 --python-platform x86_64-manylinux_2_31 \
   --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart test test-slow lint format doctor lock
+.PHONY: help venv quickstart reproduce test test-slow lint format doctor lock
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' \
@@ -21,6 +26,13 @@ venv: ## Install requirements.lock into .venv, unless it is there.
 quickstart: venv ## Train a private federated model; results in runs/quickstart.
 	$(RUN) experiments.train --experiment=quickstart \
 	  --output_dir=runs/quickstart
+
+reproduce: venv ## Run the papers that fit into an hour (data: see docs).
+	@for paper in $(PAPERS); do \
+	  $(RUN) experiments.sweep --experiment=$$paper --seeds=$(SEEDS) \
+	    --output_dir=runs/papers/$$paper || exit 1; \
+	done
+	$(RUN) experiments.reproductions runs/papers
 
 test: lint ## Lint, then run all tests but the slow ones.
 	$(RUN) pytest -m 'not slow'

@@ -39,7 +39,7 @@ SWEEP = design.Sweep(
 )
 CLAIM = c.Claim(
   epsilon=float('inf'),
-  source='Table 1, one partition of the data each',
+  source='Table 1, recalled, not looked up again',
   rows=(
     c.Row(
       name='IID',

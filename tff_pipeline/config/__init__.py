@@ -34,6 +34,7 @@ from tff_pipeline.config.choices import Shuffle
 from tff_pipeline.config.choices import SolveFor
 from tff_pipeline.config.choices import Source
 from tff_pipeline.config.choices import Split
+from tff_pipeline.config.choices import Stragglers
 from tff_pipeline.config.choices import Target
 from tff_pipeline.config.choices import Transform
 from tff_pipeline.config.choices import Weighting
@@ -95,6 +96,7 @@ __all__ = [
   'SolveFor',
   'Source',
   'Split',
+  'Stragglers',
   'Target',
   'Task',
   'Terms',
