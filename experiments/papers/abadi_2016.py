@@ -8,7 +8,7 @@ Differs:  Principal components without noise, which no epsilon here covers; the
           epochs until the classic conversion of moments gives their epsilon.
 Run:      python -m experiments.sweep --experiment=abadi_2016
           --output_dir=runs/papers/abadi_2016
-Takes:    not measured yet.
+Takes:    2.7 s a round, which is an epoch, on two busy cores (2026-11-24).
 """
 
 from tff_pipeline import config as c

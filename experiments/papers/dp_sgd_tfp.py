@@ -7,7 +7,7 @@ Differs:  Poisson batches, which are what the published epsilon is of; the
           tutorial trains on shuffled ones.
 Run:      python -m experiments.sweep --experiment=dp_sgd_tfp
           --output_dir=runs/papers/dp_sgd_tfp
-Takes:    not measured yet.
+Takes:    16 s a round, which is an epoch, on one busy core (2026-11-24).
 """
 
 from tff_pipeline import config as c

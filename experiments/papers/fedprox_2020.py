@@ -6,7 +6,7 @@ Differs:  The published generator is unseeded, so the data is another draw;
           alpha and beta are deviations there and here.
 Run:      python -m experiments.sweep --experiment=fedprox_2020
           --output_dir=runs/papers/fedprox_2020
-Takes:    not measured yet.
+Takes:    0.1 s a round on one busy core (2026-11-24).
 """
 
 from tff_pipeline import config as c

@@ -7,7 +7,7 @@ Differs:  One learning rate, and one partition; first round at the target, where
           the paper interpolates.
 Run:      python -m experiments.sweep --experiment=mcmahan_2017_cnn
           --output_dir=runs/papers/mcmahan_2017_cnn
-Takes:    not measured yet.
+Takes:    17 s a round on one busy core (2026-11-24).
 """
 
 from tff_pipeline import config as c

@@ -7,7 +7,7 @@ Differs:  100 rounds of 1,200; 1,082 roles of a file of our own, where TFF
           has 715, so accuracies are not those of the same data.
 Run:      python -m experiments.sweep --experiment=reddi_2021_shakespeare
           --output_dir=runs/papers/reddi_2021_shakespeare
-Takes:    not measured yet.
+Takes:    6 s a round and 22 s an evaluation on one busy core (2026-11-24).
 """
 
 from tff_pipeline import config as c

@@ -6,7 +6,7 @@ Differs:  In nothing. Ten people in groups of 4, 3 and 3; all models are tested
           on the held-out windows of all ten.
 Run:      python -m experiments.sweep --experiment=silos_har
           --output_dir=runs/papers/silos_har
-Takes:    not measured yet.
+Takes:    1 s a round on one busy core (2026-11-24).
 """
 
 from tff_pipeline import config as c

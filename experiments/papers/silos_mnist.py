@@ -5,7 +5,7 @@ Paper:    None to compare with; method of Abadi et al. 2016, arXiv:1607.00133,
 Differs:  In nothing. Ten IID silos of 6,000 examples.
 Run:      python -m experiments.sweep --experiment=silos_mnist
           --output_dir=runs/papers/silos_mnist
-Takes:    not measured yet.
+Takes:    9 s a round, alone 1 s, on one busy core (2026-11-24).
 """
 
 from tff_pipeline import config as c

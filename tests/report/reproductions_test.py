@@ -184,3 +184,23 @@ def test_no_mechanism_is_infinite_and_about_nothing(tmp_path):
   cells = _cells(page, 'open')
   assert cells[1] == '–' and cells[4] == '∞' and cells[7] == 'nan'
   assert 'ε: ' not in page
+
+
+def test_epsilons_of_two_relations_say_so(tmp_path):
+  for name, relation in (('a', 'add_or_remove_one'), ('b', 'zero_out')):
+    wanted = dataclasses.replace(
+      synthetic_runs.build(),
+      cohort=config.full(),
+      privacy=synthetic_runs.privacy(relation=relation),
+    )
+    synthetic_runs.write(tmp_path / name, wanted)
+  runs = reading.collect([tmp_path]).runs
+  rows = [
+    config.Row(name=f'row {r}', arm={'privacy.relation': r})
+    for r in ('add_or_remove_one', 'zero_out')
+  ]
+  page = _page(_paper(*rows, runs=runs))
+  assert _cells(page, 'row add')[4].endswith('(add or remove one)')
+  assert _cells(page, 'row zero')[4].endswith('(zero out)')
+  alone = _page(_paper(rows[0], runs=runs))
+  assert '(add' not in _cells(alone, 'row add')[4]

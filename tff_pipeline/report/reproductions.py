@@ -88,8 +88,8 @@ def fields(documentation: str) -> dict[str, str]:
       name = start[1]
       found[name] = start[2]
     elif name is not None and line.startswith(' '):
-      # A word that was hyphenated at the end of the line.
-      joint = '' if re.search(r'\w-$', found[name]) else ' '
+      # A word or a path that goes on in the next line.
+      joint = '' if re.search(r'\w[-/]$', found[name]) else ' '
       found[name] += joint + line.strip()
     else:
       name = None
@@ -202,22 +202,30 @@ def _section(paper: Paper) -> str:
   said = fields(paper.documentation)
   title = inspect.cleandoc(paper.documentation).splitlines()[0]
   rows = [(row, measure(row, paper.runs)) for row in paper.claim.rows]
+  found = [measured for _, measured in rows if measured is not None]
+  promises = {m.arm.promise for m in found if m.arm.promise.scope != 'none'}
   lines = [_line(_COLUMNS), _line(['---'] + ['--:'] * (len(_COLUMNS) - 1))]
-  lines += [_line(_cells(row, measured)) for row, measured in rows]
+  lines += [
+    _line(_cells(row, measured, mixed=len(promises) > 1))
+    for row, measured in rows
+  ]
   parts = [
     f'## {paper.name}',
     title,
     f'{said["Paper"]} Published figures: {paper.claim.source}.',
     f'Differs: {said["Differs"]}',
     '\n'.join(lines),
-    _provenance([m for _, m in rows if m is not None]),
+    _provenance(found),
     paper.claim.difference,
     f'`{said["Run"]}`',
   ]
   return '\n\n'.join(part for part in parts if part)
 
 
-def _cells(row: config.Row, measured: Measured | None) -> list[str]:
+def _cells(
+  row: config.Row, measured: Measured | None, *, mixed: bool
+) -> list[str]:
+  """Returns a row; its ε says what it is about where others are mixed in."""
   name = row.name
   if row.target is not None:
     name += f', rounds to {row.target:g}'
@@ -229,14 +237,18 @@ def _cells(row: config.Row, measured: Measured | None) -> list[str]:
     return [name, published, NOT_RUN, stated, *['–'] * 4]
   rounds = {run.rounds for run in measured.arm.runs}
   minutes = np.mean([_minutes(run) for run in measured.arm.runs])
+  promise = measured.arm.promise
+  epsilon = tables.epsilon(
+    measured.arm.epsilon, extrapolated=promise.extrapolated
+  ).text
+  if mixed and promise.scope != 'none':
+    epsilon += f' ({promise.relation.replace("_", " ")})'
   return [
     name,
     published,
     _ours(row, measured),
     stated,
-    tables.epsilon(
-      measured.arm.epsilon, extrapolated=measured.arm.promise.extrapolated
-    ).text,
+    epsilon,
     ', '.join(map(str, sorted(rounds))),
     str(len(measured.figures)),
     f'{minutes:.1f}',
