@@ -13,6 +13,7 @@ import logging
 import os
 import pathlib
 import sys
+import types
 from typing import Any
 
 # Level 3 hides the CUDA "unable to register" errors of a machine without CUDA.
@@ -114,6 +115,20 @@ def read_experiment() -> config.Experiment:
 
 def load(name: str) -> config.Experiment:
   """Returns CONFIG of an experiment file, by short or by dotted name."""
+  return experiment_file(name).CONFIG
+
+
+def load_sweep(name: str) -> Any:
+  """Returns SWEEP of an experiment file, or `None` if it has none."""
+  return getattr(experiment_file(name), 'SWEEP', None)
+
+
+def experiment_file(name: str) -> types.ModuleType:
+  """Returns the module of an experiment file, by short or by dotted name.
+
+  Raises:
+    UsageError: If there is none, or it has no CONFIG.
+  """
   known = experiment_names()
   module = known.get(name, name)
   if module == name and '.' not in name:
@@ -125,27 +140,20 @@ def load(name: str) -> config.Experiment:
       remedy=f'Did you mean {close[0]}?' if close else '',
     )
   try:
-    loaded = getattr(importlib.import_module(module), 'CONFIG', None)
+    loaded = importlib.import_module(module)
   except ModuleNotFoundError as error:
     if not f'{module}.'.startswith(f'{error.name}.'):
       raise  # The experiment exists; something that it imports does not.
     raise validate.error(
       'experiment', expected='an importable module', found=name
     ) from error
-  if not isinstance(loaded, config.Experiment):
+  if not isinstance(getattr(loaded, 'CONFIG', None), config.Experiment):
     raise validate.error(
       'experiment',
       expected='a module with CONFIG = config.Experiment(...)',
       found=name,
     )
   return loaded
-
-
-def load_sweep(name: str) -> Any:
-  """Returns SWEEP of an experiment file, or `None` if it has none."""
-  load(name)
-  module = importlib.import_module(experiment_names().get(name, name))
-  return getattr(module, 'SWEEP', None)
 
 
 def experiment_names() -> dict[str, str]:

@@ -268,6 +268,7 @@ REFUSED = {
     {'algorithm.weighting': 'num_examples'},
     'algorithm.weighting',
   ),
+  'a silo alone in a federation': ({'task.only_client': 0}, 'task.only_client'),
   'infinite clip norm': ({'privacy.clip_norm': math.inf}, 'privacy.clip_norm'),
   'no rounds': ({'rounds': None}, 'rounds'),
   'no cohort size': (
@@ -408,3 +409,25 @@ def test_limits_of_a_client_are_no_limits_of_centralized_training(leaf):
     build(**{leaf: 4})
   with pytest.raises(validate.UsageError, match=f'--client.{leaf}.*at least 1'):
     config.Client(batch_size=5, **{leaf: 0})
+
+
+@pytest.mark.parametrize('silo, accepted', [(2, True), (3, False)])
+def test_a_silo_alone_is_one_of_those_that_there_are(silo, accepted):
+  def build():
+    return config.Experiment(
+      task=config.Task(
+        name='digits', partition='iid', clients=3, only_client=silo
+      ),
+      cohort=config.full(),
+      client=config.Client(batch_size=5, learning_rate=0.1),
+      server=config.Server(),
+      privacy=config.no_privacy(),
+      algorithm=config.Algorithm(name='centralized', batches='poisson'),
+      rounds=1,
+    )
+
+  if accepted:
+    assert build().task.only_client == silo
+    return
+  with pytest.raises(validate.UsageError, match='below --task.clients=3'):
+    build()

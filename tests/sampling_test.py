@@ -286,3 +286,46 @@ def test_key_bits_are_fair():
   )
   z = (bits.mean(0) - 0.5) * 2 * np.sqrt(len(keys))
   assert np.abs(z).max() < stats.norm.isf(FALSE_ALARM / 2 / 128)
+
+
+CLIENTS = np.array([3, 8, 9, 20, 21, 40, 41, 55, 70, 99])
+
+
+def _epochs(round_num, clients=CLIENTS, *, share=0.5, epochs=4, seed=0):
+  return sampling.epochs_done(
+    seed, round_num, clients, share=share, epochs=epochs
+  )
+
+
+@pytest.mark.parametrize('share, slow', [(0.0, 0), (0.5, 5), (0.9, 9)])
+def test_a_share_of_the_cohort_is_slow(share, slow):
+  for round_num in range(1, 20):
+    done = _epochs(round_num, share=share)
+    assert np.sum(done < 4) == slow and done.min() >= 1 and done.max() <= 4
+
+
+def test_stragglers_follow_seed_round_and_client_alone():
+  backwards = _epochs(1, CLIENTS[::-1])[::-1]
+  np.testing.assert_array_equal(_epochs(1), backwards)
+  assert {tuple(_epochs(r)) for r in range(1, 30)} > {tuple(_epochs(1))}
+  assert any(tuple(_epochs(r)) != tuple(_epochs(r, seed=1)) for r in (1, 2))
+
+
+def test_each_client_and_each_number_of_epochs_is_as_likely():
+  done = np.array([_epochs(r) for r in range(1, 3001)])
+  assert _fit((done < 4).sum(axis=0), [1500] * 10) > FALSE_ALARM
+  assert _fit(np.bincount(done.ravel())[1:4], [5000] * 3) > FALSE_ALARM
+
+
+def test_those_who_are_dropped_are_those_who_would_do_less():
+  sampler = sampling.build(config.fixed_size(10), population=100, seed=5)
+  left = sampling.without_stragglers(sampler, share=0.9, seed=5)
+  for round_num in range(1, 20):
+    cohort = sampler(round_num)
+    done = _epochs(round_num, cohort, share=0.9, seed=5)
+    np.testing.assert_array_equal(left(round_num), cohort[done == 4])
+
+
+def test_a_cohort_of_nobody_has_no_stragglers():
+  nobody = np.array([], np.int64)
+  assert len(_epochs(1, nobody)) == 0

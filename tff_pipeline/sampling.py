@@ -19,6 +19,7 @@ from tff_pipeline import validate
 # First words of the spawn keys; changing one changes every run.
 _COHORT_STREAM = 0xC0_40_27
 _SHUFFLE_STREAM = 0x5A_0F_F1
+_STRAGGLER_STREAM = 0x57_4A_66
 
 Sampler = Callable[[int], np.ndarray]
 """Round number (1-based) -> sorted int64[m] of client indices, 0 <= id < N."""
@@ -78,6 +79,66 @@ def expected_size(cohort: config.Cohort, *, population: int) -> float:
   if cohort.sampling is config.Sampling.FULL:
     return float(population)
   return float(cohort.clients_per_round)
+
+
+def are_stragglers(
+  seed: int, round_num: int, clients: np.ndarray, *, share: float
+) -> np.ndarray:
+  """Returns which clients of a cohort are too slow in a round; bool[m].
+
+  A share of the cohort, rounded to whole clients (of two numbers as close, the
+  even one), as in Li et al. 2020 (arXiv:1812.06127), section 5.1.
+
+  Args:
+    seed: The run's seed.
+    round_num: 1-based.
+    clients: Indices of different clients, in any order; int64[m].
+    share: In [0, 1).
+  """
+  chosen = _straggler_draws(seed, round_num).permutation(len(clients))
+  by_index = np.argsort(clients)
+  slow = np.zeros(len(clients), bool)
+  slow[by_index[chosen[: round(share * len(clients))]]] = True
+  return slow
+
+
+def epochs_done(
+  seed: int, round_num: int, clients: np.ndarray, *, share: float, epochs: int
+) -> np.ndarray:
+  """Returns how many epochs each client gets through; int64[m].
+
+  Stragglers get through 1 to epochs - 1, each number being as likely.
+
+  Args:
+    seed: The run's seed.
+    round_num: 1-based.
+    clients: Indices of different clients, in any order; int64[m].
+    share: Share of stragglers; see `are_stragglers`.
+    epochs: What the others get through; at least 2.
+  """
+  slow = are_stragglers(seed, round_num, clients, share=share)
+  generator = _straggler_draws(seed, round_num)
+  generator.permutation(len(clients))  # Drawn for who is slow.
+  fewer = np.empty(len(clients), np.int64)
+  fewer[np.argsort(clients)] = generator.integers(1, epochs, len(clients))
+  return np.where(slow, fewer, epochs)
+
+
+def without_stragglers(sampler: Sampler, *, share: float, seed: int) -> Sampler:
+  """Returns the sampler of cohorts whose stragglers were dropped.
+
+  Not for cohorts that are priced: who is slow depends on the whole cohort.
+  """
+
+  def sample(round_num: int) -> np.ndarray:
+    clients = sampler(round_num)
+    return clients[~are_stragglers(seed, round_num, clients, share=share)]
+
+  return sample
+
+
+def _straggler_draws(seed: int, round_num: int) -> np.random.Generator:
+  return np.random.default_rng(_sequence(seed, _STRAGGLER_STREAM, round_num))
 
 
 def client_keys(seed: int, round_num: int, clients: np.ndarray) -> np.ndarray:

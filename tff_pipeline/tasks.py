@@ -44,7 +44,15 @@ class _Entry:
   models: tuple[str, ...]
 
 
-_DIGIT_IMAGES = ('cnn', 'two_nn', 'cnn_dropout', 'softmax_regression')
+_DIGIT_IMAGES = (
+  'cnn',
+  'two_nn',
+  'cnn_dropout',
+  'softmax_regression',
+  'lenet5',
+  'tfp_cnn',
+  'wide_mlp',
+)
 _EMNIST = ('cnn_dropout', 'cnn', 'two_nn', 'autoencoder')
 
 TASKS = {
@@ -62,6 +70,9 @@ TASKS = {
   'stackoverflow_words': _Entry('stackoverflow_words', ('word_lstm',)),
   'synthetic': _Entry('synthetic', ('softmax_regression',)),
 }
+
+# Models whose input need not be an image.
+_FLAT = ('two_nn', 'softmax_regression', 'wide_mlp')
 
 # Models that learn to give their input back.
 _RECONSTRUCTING = ('autoencoder',)
@@ -115,13 +126,23 @@ class Task:
 def check(task: config.Task) -> None:
   """Raises `UsageError` for an unknown task or model; loads nothing heavy."""
   validate.check_choice('task.name', task.name, tuple(TASKS))
-  if task.model is None or ':' in task.model:
+  model = task.model or TASKS[task.name].models[0]
+  if ':' in model:
     return
-  validate.check_choice('task.model', task.model, TASKS[task.name].models)
+  validate.check_choice('task.model', model, TASKS[task.name].models)
+  if task.components is not None and model not in _FLAT:
+    raise validate.error(
+      'task.model',
+      expected=f'one of {", ".join(_FLAT)} with --task.components='
+      f'{task.components}: a projected image is no image any more',
+      found=model,
+    )
 
 
 def pooled(task: config.Task) -> config.Task:
   """Returns the task with all of its training examples in one place."""
+  if task.only_client is not None:
+    return task  # In one place already.
   dealing = {
     field.name: None
     for field in dataclasses.fields(task)
@@ -223,9 +244,13 @@ def load(
     UsageError: If a name is unknown, or a file is missing or bad.
   """
   from tff_pipeline.data import locations
+  from tff_pipeline.data import projection
 
   prepare(task, data_dir=data_dir)
-  return _source(task).load(task, data_dir=locations.data_dir(data_dir))
+  loaded = _source(task).load(task, data_dir=locations.data_dir(data_dir))
+  if task.components is None:
+    return loaded
+  return projection.principal_components(loaded, task.components)
 
 
 def _source(task: config.Task) -> types.ModuleType:
@@ -254,22 +279,46 @@ def clients(
     UsageError: If the data cannot be dealt so.
   """
   from tff_pipeline.data import client_data
+
+  train, test = _dealt(loaded, task=task, seed=seed)
+  if task.only_client is None:
+    return train, test
+  if task.only_client >= train.num_clients:
+    raise validate.error(
+      'task.only_client',
+      expected=f'below {train.num_clients}, the number of clients',
+      found=task.only_client,
+    )
+  return tuple(
+    None if part is None else client_data.only(part, task.only_client)
+    for part in (train, test)
+  )
+
+
+def _dealt(
+  loaded: 'data_set.DataSet', *, task: config.Task, seed: int
+) -> 'tuple[client_data.Clients, client_data.ClientData | None]':
+  """Returns train and test examples by client, all clients of them."""
+  from tff_pipeline.data import client_data
   from tff_pipeline.data import partition
   from tff_pipeline.data import streamed
 
   train, test = loaded.train, loaded.client_test
+  natural = task.partition is config.Partition.NATURAL
   if isinstance(train, streamed.StreamedClients):
-    if task.partition is config.Partition.NATURAL:
+    if natural and task.only_client is None:
       return train, test
     train = train.in_memory()  # Dealing needs all examples.
   if isinstance(train, client_data.ClientData):
     train = client_data.first(
       train, clients=task.max_clients, examples=task.max_client_examples
     )
-    if task.partition is config.Partition.NATURAL:
-      if test is not None:
-        test = client_data.first(test, clients=task.max_clients)
+    if test is not None:
+      test = client_data.first(test, clients=task.max_clients)
+    if natural:
       return train, test
+    if task.partition is config.Partition.GROUPED:
+      return partition.group(train, test, task=task)
     train = train.examples
   else:
     _check_no_limits(task)

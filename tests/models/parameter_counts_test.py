@@ -22,6 +22,15 @@ COUNTS = [
   ('resnet18', (24, 24, 3), 100, 11_227_812, 'TFF resnet_models'),
   ('softmax_regression', (60,), 10, 610, 'arXiv:1812.06127: 60 x 10 + 10'),
   ('softmax_regression', (64,), 10, 650, 'own: 64 x 10 + 10'),
+  ('lenet5', (28, 28, 1), 10, 44_426, 'arXiv:2102.02079, section V'),
+  (
+    'tfp_cnn',
+    (28, 28, 1),
+    10,
+    26_010,
+    'TensorFlow Privacy, tutorials',
+  ),
+  ('wide_mlp', (60,), 10, 71_010, 'arXiv:1607.00133: 60 -> 1,000 -> 10'),
   ('mlp', (64,), 10, 2_410, 'own, see its docstring'),
   ('cnn_1d', (100, 6), 7, 12_135, 'own, see its docstring'),
 ]

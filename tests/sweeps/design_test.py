@@ -43,6 +43,23 @@ def test_zipped_leaves_vary_together():
   assert found == [(0.5, 0.1), (1.0, 0.2)]
 
 
+def test_a_value_of_none_leaves_the_leaf_as_it_is():
+  adaptive = {
+    'privacy.mechanism': ('gaussian', 'gaussian_adaptive'),
+    'privacy.target_quantile': (None, 0.5),
+    'privacy.clip_learning_rate': (None, 0.2),
+    'privacy.clipped_count_stddev': (None, 1.0),
+    CLIP: (None, 0.1),
+  }
+  fixed, moving = _plan(design.zipped(adaptive))
+  assert fixed.arm == 'mechanism=gaussian'
+  assert fixed.experiment == synthetic_runs.build()
+  assert fixed.arguments() == ['--privacy.mechanism=gaussian', '--seed=0']
+  assert moving.experiment.privacy.target_quantile == 0.5
+  assert moving.experiment.privacy.clip_norm == 0.1
+  assert moving.arm.endswith('clipped_count_stddev=1,clip_norm=0.1')
+
+
 def test_arms_differ_in_nothing_but_their_leaves():
   runs = _plan(design.grid({NOISE: (0.0, 0.5, 1.0)}, seeds=2), seed=5)
   for run in runs:

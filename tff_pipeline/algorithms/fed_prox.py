@@ -8,8 +8,9 @@ heterogeneous networks", MLSys 2020 (arXiv:1812.06127), Algorithm 2:
 
 and otherwise `fed_avg`. At strength 0 it is `fed_avg`. The paper draws clients
 with probability proportional to their examples and averages uniformly; here
-that is the choice of `weighting`. Its stragglers (clients that do fewer
-epochs) are not simulated.
+that is the choice of `weighting`. Its stragglers, clients that get through
+fewer epochs, are `--client.stragglers=partial`; what the paper compares with,
+FedAvg that drops them, is `drop`.
 
 Releases from a cohort: as in `fed_avg`. Under a mechanism that noises the
 client's gradients the term is added after the noise: it is a function of

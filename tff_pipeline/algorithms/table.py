@@ -121,10 +121,12 @@ def build(
 
 def schedule(client: config.Client) -> training_loop.Schedule:
   """Returns epochs and batches of a client."""
+  partial = client.stragglers is config.Stragglers.PARTIAL
   return training_loop.Schedule(
     epochs=client.epochs,
     batch_size=client.batch_size,
     shuffle=client.shuffle,
     max_examples=client.max_examples,
     max_steps=client.max_steps,
+    straggler_share=client.straggler_share if partial else None,
   )

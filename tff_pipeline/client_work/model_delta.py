@@ -38,13 +38,21 @@ NO_MEMORY = Memory(keeps=(), call=lambda update, element: {})
 
 
 def weigh_by(weighting: config.Weighting) -> Weigh:
-  """Returns the weight 1, or the number of examples processed."""
+  """Returns the weight 1, or the number of examples processed.
+
+  Where there are stragglers it is the number of examples that a client has: one
+  that gets through fewer epochs does not weigh less (Li et al. 2020, Algorithm
+  2).
+  """
 
   def weigh(update, start, element, metrics):
-    del start, element
-    if weighting is config.Weighting.NUM_EXAMPLES:
-      return update, tf.cast(metrics['num_examples'], tf.float32)
-    return update, tf.constant(1.0)
+    del start
+    if weighting is not config.Weighting.NUM_EXAMPLES:
+      return update, tf.constant(1.0)
+    examples = metrics['num_examples']
+    if training_loop.EPOCHS in element:
+      examples = tf.shape(tf.nest.flatten(element['y'])[0])[0]
+    return update, tf.cast(examples, tf.float32)
 
   return weigh
 
@@ -106,7 +114,7 @@ def build(
   return processes.build(
     model,
     client_update,
-    extra_spec=extra_spec,
+    extra_spec={**extra_spec, **schedule.extra_spec},
     rate=rate,
     keeps=(*memory.keeps, *release.keeps),
     collect=collect,

@@ -18,6 +18,8 @@ KEY_SPEC = tf.TensorSpec([2], tf.int64)
 INDEX = 'client_index'  # Which client this is; comes back with its state.
 INDEX_SPEC = tf.TensorSpec([], tf.int64)
 STATE = 'client_state'  # What the client kept from its last participation.
+EPOCHS = 'epochs'  # What the client gets through in this round.
+EPOCHS_SPEC = tf.TensorSpec([], tf.int64)
 
 # No epoch has this number: epochs of a client shuffle by the same key.
 _STEP_STREAM = -1
@@ -38,6 +40,8 @@ class Schedule:
       data for any algorithm.
     max_steps: Steps after which a client stops, over all epochs, in the middle
       of one if need be; unset means never.
+    straggler_share: Share of a cohort that gets through fewer epochs, as many
+      as its element says; unset means that no element says so.
   """
 
   epochs: int
@@ -45,6 +49,12 @@ class Schedule:
   shuffle: config.Shuffle
   max_examples: int | None = None
   max_steps: int | None = None
+  straggler_share: float | None = None
+
+  @property
+  def extra_spec(self) -> dict[str, tf.TensorSpec]:
+    """What a client's element has to say for this."""
+    return {} if self.straggler_share is None else {EPOCHS: EPOCHS_SPEC}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -159,7 +169,8 @@ def train(
     optimizer: The client's optimizer; starts afresh.
     schedule: Epochs and batches.
     weights: (trainable, non-trainable) to start from.
-    element: x and y of shape [n, ...], and the keys.
+    element: x and y of shape [n, ...], and the keys; its own number of epochs,
+      if the schedule has stragglers.
     learning_rate: The optimizer's in this round; unset means its own.
 
   Returns:
@@ -168,6 +179,7 @@ def train(
   """
   start, non_trainable = tuple(weights[0]), weights[1]
   max_steps = schedule.max_steps or tf.int64.max
+  epochs = tf.cast(element.get(EPOCHS, schedule.epochs), tf.int32)
   num_examples = tf.shape(tf.nest.flatten(element['x'])[0])[0]
   specs = tuple(tf.TensorSpec(w.shape, w.dtype) for w in start)
   state = (
@@ -217,7 +229,7 @@ def train(
     return epoch + 1, state
 
   _, (trainable, _, metrics, _) = tf.while_loop(
-    lambda epoch, s: (epoch < schedule.epochs) & (s[-1] < max_steps),
+    lambda epoch, s: (epoch < epochs) & (s[-1] < max_steps),
     run_epoch,
     (tf.constant(0), state),
     parallel_iterations=1,

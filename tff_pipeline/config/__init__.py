@@ -35,9 +35,12 @@ from tff_pipeline.config.choices import Shuffle
 from tff_pipeline.config.choices import SolveFor
 from tff_pipeline.config.choices import Source
 from tff_pipeline.config.choices import Split
+from tff_pipeline.config.choices import Stragglers
 from tff_pipeline.config.choices import Target
 from tff_pipeline.config.choices import Transform
 from tff_pipeline.config.choices import Weighting
+from tff_pipeline.config.claims import Claim
+from tff_pipeline.config.claims import Row
 from tff_pipeline.config.compression import Compression
 from tff_pipeline.config.leaves import LeafRule
 from tff_pipeline.config.leaves import checked_leaf
@@ -46,7 +49,6 @@ from tff_pipeline.config.plain import from_dict
 from tff_pipeline.config.plain import to_dict
 from tff_pipeline.config.plain import with_solution
 from tff_pipeline.config.privacy import Privacy
-from tff_pipeline.config.records import Claim
 from tff_pipeline.config.records import Experiment
 from tff_pipeline.config.records import Terms
 from tff_pipeline.config.records import terms
@@ -90,6 +92,7 @@ __all__ = [
   'Relation',
   'Rotation',
   'Rounding',
+  'Row',
   'Sampling',
   'Scaling',
   'Server',
@@ -97,6 +100,7 @@ __all__ = [
   'SolveFor',
   'Source',
   'Split',
+  'Stragglers',
   'Target',
   'Task',
   'Terms',

@@ -232,6 +232,63 @@ def _check_algorithm(experiment: 'records.Experiment') -> None:
     )
 
 
+_WITH_STRAGGLERS = (
+  choices.AlgorithmName.FED_AVG,
+  choices.AlgorithmName.FED_PROX,
+)
+
+
+def _check_stragglers(experiment: 'records.Experiment') -> None:
+  client, algorithm = experiment.client, experiment.algorithm.name
+  if client.stragglers is choices.Stragglers.NONE:
+    return
+  if algorithm not in _WITH_STRAGGLERS:
+    raise validate.error(
+      'client.stragglers',
+      expected=f'{choices.Stragglers.NONE} with --algorithm.name={algorithm}',
+      found=client.stragglers,
+      remedy='They are simulated with ' + ' and '.join(_WITH_STRAGGLERS),
+    )
+  if experiment.privacy.mechanism is not choices.Mechanism.NONE:
+    raise validate.error(
+      'client.stragglers',
+      expected=f'{choices.Stragglers.NONE} with --privacy.mechanism='
+      f'{experiment.privacy.mechanism}: a share of each cohort is slow, so one '
+      'client more or less also changes what others send, which no price here '
+      'covers',
+      found=client.stragglers,
+    )
+  if client.stragglers is choices.Stragglers.PARTIAL and client.epochs < 2:
+    raise validate.error(
+      'client.epochs',
+      expected='at least 2 with --client.stragglers='
+      f'{client.stragglers}: there is no whole epoch below one',
+      found=client.epochs,
+    )
+
+
+def _check_only_client(experiment: 'records.Experiment') -> None:
+  """A silo that trains alone is one of those that there are, and alone."""
+  task = experiment.task
+  if task.only_client is None:
+    return
+  if not _is_centralized(experiment):
+    raise validate.error(
+      'task.only_client',
+      expected='no value with '
+      f'--algorithm.name={experiment.algorithm.name}: one client has nobody to '
+      'average with',
+      found=task.only_client,
+      remedy=f'Set --algorithm.name={choices.AlgorithmName.CENTRALIZED}',
+    )
+  if task.clients is not None and task.only_client >= task.clients:
+    raise validate.error(
+      'task.only_client',
+      expected=f'below --task.clients={task.clients}',
+      found=task.only_client,
+    )
+
+
 def _check_own_data(experiment: 'records.Experiment') -> None:
   """The user's own files have no stand-in, and clients only if said which."""
   task = experiment.task
@@ -280,5 +337,7 @@ CROSS_CHECKS: tuple[Callable[['records.Experiment'], None], ...] = (
   _check_algorithm,
   _check_evaluation,
   rules.check,
+  _check_only_client,
+  _check_stragglers,
   _check_own_data,
 )

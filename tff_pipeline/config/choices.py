@@ -21,6 +21,7 @@ class Partition(enum.StrEnum):
   """How a pooled data set is dealt to clients."""
 
   NATURAL = 'natural'
+  GROUPED = 'grouped'
   IID = 'iid'
   DIRICHLET = 'dirichlet'
   SHARDS = 'shards'
@@ -220,6 +221,14 @@ class EngineName(enum.StrEnum):
 
   IN_PROCESS = 'in_process'
   TFF_RUNTIME = 'tff_runtime'
+
+
+class Stragglers(enum.StrEnum):
+  """What becomes of clients that do not get through all epochs in time."""
+
+  NONE = 'none'
+  DROP = 'drop'
+  PARTIAL = 'partial'
 
 
 class Shuffle(enum.StrEnum):

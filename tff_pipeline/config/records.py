@@ -86,18 +86,3 @@ def terms(experiment: Experiment) -> Terms:
     algorithm=experiment.algorithm,
     seed=experiment.seed,
   )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Claim:
-  """What an experiment file promises, checked by tests and by its reader.
-
-  Attributes:
-    epsilon: Headline epsilon at the last round, to two significant decimals.
-    accuracy: Lowest and highest final accuracy over the named seeds.
-    source: Who measured it, and on how many seeds.
-  """
-
-  epsilon: float
-  accuracy: tuple[float, float]
-  source: str

@@ -39,11 +39,11 @@ class Task(leaves.Record):
   )
   partition: choices.Partition = leaves.leaf(
     'How pooled data is dealt to clients; natural keeps the clients that '
-    'the data set comes with.',
+    'the data set comes with, grouped makes silos of several of them.',
     default=choices.Partition.NATURAL,
   )
   clients: int | None = leaves.leaf(
-    'Number of clients that pooled data is dealt to.',
+    'Number of clients that pooled data is dealt to; of groups, if grouped.',
     used_by=('partition', _POOLED),
     required=True,
     at_least=1,
@@ -103,6 +103,19 @@ class Task(leaves.Record):
     'Keep only the first training examples of each client of a data set that '
     'has clients of its own.',
     at_least=1,
+  )
+  components: int | None = leaves.leaf(
+    'Project images to so many principal components of the training images, '
+    'which are computed without noise; the saved model takes projected images. '
+    'Unset leaves images as they are.',
+    used_by=('name', ('mnist', 'fashion_mnist')),
+    at_least=1,
+    at_most=784,
+  )
+  only_client: int | None = leaves.leaf(
+    'Keep the training data of this client alone, counted from 0: a silo that '
+    'trains by itself. For --algorithm.name=centralized.',
+    at_least=0,
   )
   labelling: choices.Labelling | None = leaves.leaf(
     'own: each client labels by a model of its own; shared: one model and one '

@@ -123,6 +123,24 @@ class Client(_OptimizerRecord):
     'A client stops after this many steps in a round, over all epochs.',
     at_least=1,
   )
+  stragglers: choices.Stragglers = leaves.leaf(
+    'What becomes of clients that are too slow for all epochs of a round: '
+    'none is; their work is dropped, as FedAvg does; or what they got through '
+    'counts (partial), as in FedProx.',
+    default=choices.Stragglers.NONE,
+  )
+  straggler_share: float | None = leaves.leaf(
+    'Share of each cohort that is too slow, rounded to whole clients. Who it '
+    'is, and how many epochs below --client.epochs it gets through, follows '
+    '--seed and the round.',
+    used_by=(
+      'stragglers',
+      (choices.Stragglers.DROP, choices.Stragglers.PARTIAL),
+    ),
+    required=True,
+    at_least=0.0,
+    below=1.0,
+  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

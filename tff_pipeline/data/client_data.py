@@ -141,6 +141,12 @@ def from_assignment(
   return ClientData(arranged, offsets)
 
 
+def only(data: ClientData, index: int) -> ClientData:
+  """Returns one client and nobody else."""
+  rows = data.client(index)
+  return ClientData(Examples(**rows), np.array([0, len(rows['x'])], np.int64))
+
+
 def first(
   data: ClientData, *, clients: int | None = None, examples: int | None = None
 ) -> ClientData:

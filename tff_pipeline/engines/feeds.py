@@ -31,6 +31,7 @@ _DENSE = {
   training_loop.NOISE_KEY,
   training_loop.INDEX,
   training_loop.STATE,
+  training_loop.EPOCHS,
 }
 
 
@@ -46,6 +47,7 @@ class Cohort(NamedTuple):
     keys: Shuffle keys; int64[size, 2].
     noise_keys: int64[size, 2]; zeros if the process asks for none.
     indices: Which client of the population each one is; int64[size].
+    epochs: What each one gets through in this round; int64[size].
     state_rows: Where the state of each client is in `states`; int64[size].
     states: Flat tensors of the clients' states, [size, ...] each; empty for a
       stateless process.
@@ -59,6 +61,7 @@ class Cohort(NamedTuple):
   keys: Any
   noise_keys: Any
   indices: Any
+  epochs: Any
   state_rows: Any
   states: tuple[Any, ...] = ()
 
@@ -119,6 +122,15 @@ class Feed:
       self._x = aligned.as_tensor(examples.x)
       self._y = aligned.as_tensor(examples.y)
     keys = sampling.client_keys(self._seed, round_num, clients)
+    epochs = np.full(len(clients), self._schedule.epochs)
+    if self._schedule.straggler_share is not None:
+      epochs = sampling.epochs_done(
+        self._seed,
+        round_num,
+        clients,
+        share=self._schedule.straggler_share,
+        epochs=self._schedule.epochs,
+      )
     noise = np.zeros_like(keys)
     if training_loop.NOISE_KEY in self._names:
       noise = noise_keys.for_clients(self._noise_key, round_num, clients)
@@ -131,6 +143,7 @@ class Feed:
       keys=tf.constant(keys, tf.int64),
       noise_keys=tf.constant(noise, tf.int64),
       indices=tf.constant(clients, tf.int64),
+      epochs=tf.constant(epochs, tf.int64),
       state_rows=tf.constant(order, tf.int64),
     )
 
@@ -149,6 +162,7 @@ class Feed:
       keys=pairs,
       noise_keys=pairs,
       indices=many,
+      epochs=many,
       state_rows=many,
       states=tuple(tf.TensorSpec([None, *s.shape], s.dtype) for s in specs),
     )
@@ -163,6 +177,7 @@ class Feed:
       training_loop.KEY: cohort.keys[index],
       training_loop.NOISE_KEY: cohort.noise_keys[index],
       training_loop.INDEX: cohort.indices[index],
+      training_loop.EPOCHS: cohort.epochs[index],
     }
     if self._channel is not None:
       row = cohort.state_rows[index]

@@ -146,6 +146,11 @@ def _federated(
     compression=experiment.compression,
     seed=experiment.seed,
   )
+  sampler = mechanism.sampler
+  if experiment.client.stragglers is config.Stragglers.DROP:
+    sampler = sampling.without_stragglers(
+      sampler, share=experiment.client.straggler_share, seed=experiment.seed
+    )
   engine = engines.build(
     experiment.engine,
     process,
@@ -158,7 +163,7 @@ def _federated(
   return Parts(
     task=task,
     model=model,
-    sampler=mechanism.sampler,
+    sampler=sampler,
     guarantee=mechanism.guarantee,
     engine=engine,
     channel=engine.channel,

@@ -10,6 +10,9 @@ An experiment file may hold a sweep as data:
   from tff_pipeline.sweeps import design
 
   SWEEP = design.grid({'privacy.noise_multiplier': (0.5, 1.0, 2.0)}, seeds=5)
+
+There, a value of `None` leaves the leaf as the experiment has it: for leaves
+that only some choices of their axis use.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,7 +71,10 @@ class Sweep:
       raise validate.error(
         flag, expected='a leaf of the config', found='an unknown one'
       )
-    checked = [config.checked_leaf(flag, fields[leaf], v) for v in values]
+    checked = [
+      None if v is None else config.checked_leaf(flag, fields[leaf], v)
+      for v in values
+    ]
     first = next(iter(others))
     if len(checked) != len(others[first]):
       raise validate.error(
@@ -171,7 +177,12 @@ def _combinations(axes: Sequence[Axis]) -> Iterator[dict[str, Any]]:
     for axis in axes
   ]
   for parts in itertools.product(*columns):
-    yield {leaf: value for part in parts for leaf, value in part.items()}
+    yield {
+      leaf: value
+      for part in parts
+      for leaf, value in part.items()
+      if value is not None
+    }
 
 
 def _short_names(leaves: Sequence[str]) -> dict[str, str]:

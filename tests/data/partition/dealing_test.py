@@ -44,7 +44,7 @@ def label_sets(data):
 
 
 def test_every_partition_is_in_the_table():
-  assert set(TABLE) | {'natural'} == set(config.Partition)
+  assert set(TABLE) | {'natural', 'grouped'} == set(config.Partition)
 
 
 @st.composite

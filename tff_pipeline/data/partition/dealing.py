@@ -54,11 +54,11 @@ def _least(task: config.Task) -> int:
 
 
 def _check(examples: client_data.Examples, task: config.Task) -> None:
-  if task.partition is config.Partition.NATURAL:
+  if task.partition not in _PARTITIONERS:
     raise validate.error(
       'task.partition',
       expected='one of '
-      + ', '.join(p for p in config.Partition if p is not task.partition)
+      + ', '.join(_PARTITIONERS)
       + ', since this data set has no clients of its own',
       found=task.partition,
     )

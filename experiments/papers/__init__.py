@@ -1,0 +1,1 @@
+"""Reproductions of papers: experiments as data files, and their results."""
