@@ -46,7 +46,7 @@ SWEEP = design.Sweep(
 )
 CLAIM = c.Claim(
   epsilon=float('inf'),
-  source="table of that README, seed 42",
+  source='table of that README, seed 42',
   rows=tuple(
     c.Row(
       name=f'{data}, {how}',
