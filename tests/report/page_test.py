@@ -232,6 +232,19 @@ def test_relations_never_share_an_axis(tmp_path):
   _check(page.to_html(built))
 
 
+@pytest.mark.parametrize('noises, shown', [((0.5, 1.0), 0), ((0.0, 1.0), 1)])
+def test_infinity_has_a_place_only_where_an_arm_is_there(
+  tmp_path, noises, shown
+):
+  built = contents.of_runs(
+    _collection(tmp_path, *_noises(*noises, seeds=1)), title='x'
+  )
+  axes = mpl_figure.Figure().subplots()
+  built.figures[0].draw([axes], drawing.Shape.WIDE)
+  labels = [label.get_text() for label in axes.get_xticklabels()]
+  assert labels.count('∞') == shown
+
+
 def test_what_is_missing_is_said(tmp_path):
   for i, wanted in enumerate(_noises(0.5, 1.0, seeds=1)):
     rounds = 2 if i else None

@@ -129,18 +129,21 @@ def _lines(arms: Arms) -> dict[str, list[comparison.Arm]]:
 def _draw_one_frontier(axes, arms, metric, shape) -> None:
   finite = [a.epsilon for a in arms if 0 < a.epsilon < math.inf]
   low, high = min(finite, default=0.5) / 1.35, max(finite, default=2.0) * 1.35
+  infinite = [a for a in arms if math.isinf(a.epsilon)]
   end = high * (high / low) ** 0.16
   axes.set_xscale('log')
-  axes.set_xlim(low, end * (high / low) ** 0.09)
+  axes.set_xlim(low, end * (high / low) ** 0.09 if infinite else high)
   lines = _lines(arms)
   for i, (label, members) in enumerate(lines.items()):
     _draw_line(axes, members, metric, shape, index=i, end=end, label=label)
   ticks = drawing.epsilon_ticks(low, high) if finite else []
   if shape is drawing.Shape.NARROW:
     ticks = ticks[:: 2 if len(ticks) > 5 else 1]
-  axes.set_xticks([*ticks, end], [*(f'{t:g}' for t in ticks), '∞'])
+  labels = [f'{t:g}' for t in ticks]
+  if infinite:
+    ticks, labels = [*ticks, end], [*labels, '∞']
+  axes.set_xticks(ticks, labels)
   axes.minorticks_off()
-  infinite = [a for a in arms if math.isinf(a.epsilon)]
   if infinite and finite:
     _break(axes, (high * end) ** 0.5)
     axes.axhline(
