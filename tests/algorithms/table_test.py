@@ -178,7 +178,6 @@ _QUICK = (
   'mime_lite',
   'q_fed_avg',
   'scaffold_scheduled',
-  'fed_dyn',
   'geometric_median',
 )
 each_row = pytest.mark.parametrize(

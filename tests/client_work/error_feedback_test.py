@@ -72,8 +72,12 @@ def _reference(code):
 
 @pytest.mark.parametrize(
   'leaves, code',
-  [(TOP_K, _numpy_top_k), (QUANTIZED, _numpy_two_bits)],
-  ids=['top_k', 'quantization'],
+  [
+    pytest.param(TOP_K, _numpy_top_k, id='top_k'),
+    pytest.param(
+      QUANTIZED, _numpy_two_bits, id='quantization', marks=pytest.mark.slow
+    ),
+  ],
 )
 def test_equals_numpy(leaves, code):
   process = cohorts.build(
