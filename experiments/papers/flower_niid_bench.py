@@ -23,7 +23,7 @@ CONFIG = c.Experiment(
     concentration=0.5,
   ),
   cohort=c.full(),
-  client=c.Client(epochs=10, batch_size=64, learning_rate=0.01, momentum=0.9),
+  client=c.Client(epochs=10, batch_size=64, learning_rate=0.01),
   server=c.Server(learning_rate=1.0),
   algorithm=c.Algorithm(weighting='num_examples'),
   privacy=c.no_privacy(),
@@ -40,7 +40,7 @@ SWEEP = design.Sweep(
       _NAME: ('fed_avg', 'fed_prox', 'scaffold'),
       'algorithm.proximal_strength': (None, 0.01, None),
       'algorithm.weighting': (None, None, 'uniform'),
-      'client.momentum': (None, None, 0.0),
+      'client.momentum': (0.9, 0.9, None),
     },
   )
 )
