@@ -9,6 +9,7 @@ from tff_pipeline import config
 from tff_pipeline.algorithms import table
 from tff_pipeline.client_work import protection as protections
 from tff_pipeline.data import client_data
+from tff_pipeline.engines import client_store
 from tff_pipeline.engines import engine as engines
 from tff_pipeline.models import functional
 
@@ -52,6 +53,7 @@ def build(
   protection: protections.Protection = protections.UNPROTECTED,
   factory=small_models.dense,
   compression: config.Compression | None = None,
+  aggregator: tff.aggregators.AggregationFactory | None = None,
 ) -> tff.learning.templates.LearningProcess:
   """Returns the process of an algorithm on the small model."""
   return table.build(
@@ -60,7 +62,7 @@ def build(
     client=client,
     server=server,
     protection=protection,
-    aggregator=tff.aggregators.MeanFactory(no_nan_division=True),
+    aggregator=aggregator or tff.aggregators.MeanFactory(no_nan_division=True),
     compression=compression or config.Compression(),
     seed=3,
   )
@@ -73,8 +75,13 @@ def run(
   client: config.Client = CLIENT,
   clients: client_data.ClientData | None = None,
   cohorts=COHORTS,
+  initial_client_state=None,
+  kept=None,
 ):
-  """Returns (trainable weights, metrics) after each round of `cohorts`."""
+  """Returns (trainable weights, metrics) after each round of `cohorts`.
+
+  `kept`, a dictionary, gets what each client has at the end.
+  """
   outputs = []
   with engines.build(
     engine,
@@ -85,13 +92,19 @@ def run(
     noise_key=KEY,
   ) as running:
     state = running.initialize()
+    store = client_store.for_channel(
+      running.channel, initial=initial_client_state
+    )
+    trainer = client_store.keeping(running, store)
     for number, cohort in enumerate(cohorts, start=1):
-      done = running.round(
+      done = trainer.round(
         state, round_num=number, clients=np.array(cohort, np.int64)
       )
       state = done.state
       weights = [np.asarray(w) for w in state.global_model_weights.trainable]
       outputs.append((weights, done.metrics))
+    if kept is not None:
+      kept.update({c: store.state(c) for c in store.clients})
   return outputs
 
 
@@ -110,6 +123,7 @@ def assert_moved(rounds) -> None:
   """Asserts that training did something."""
   start = small_models.build(small_models.dense).initial_weights[0]
   last, _ = rounds[-1]
+  start = start[: len(last)]  # Local layers come last here.
   assert (
     max(np.abs(a - b).max() for a, b in zip(last, start, strict=True)) > 1e-2
   )

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tests.algorithms import cohorts
+from tests.algorithms import partial_test
 from tff_pipeline import config
 from tff_pipeline import validate
 from tff_pipeline.algorithms import table
@@ -121,6 +122,22 @@ ROWS = {
     ),
   ),
   'q_fed_avg': Row(_algorithm('q_fed_avg', fairness=1.5)),
+  # Clients remember; references in NumPy in partial_test.
+  'fed_per': Row(_algorithm('fed_per', local_layers='1')),
+  'fed_rep': Row(
+    _algorithm('fed_rep', local_layers='1', local_steps=3),
+    client=_client(decay='exponential', decay_rounds=2, decay_factor=0.5),
+  ),
+  'fed_recon': Row(
+    _algorithm(
+      'fed_recon',
+      local_layers='1',
+      local_steps=3,
+      local_learning_rate=0.3,
+    ),
+    lambda fn: partial_test.stock_recon(steps=3, learning_rate=0.3),
+    client=_client(epochs=1),
+  ),
   'clipped_mean': Row(
     _algorithm('fed_avg', aggregator='clipped_mean', norm_limit=0.2),
     lambda fn: _algorithms.build_unweighted_fed_avg(
@@ -166,7 +183,10 @@ ROWS = {
   ),
 }
 # One of each kind of process stays in the quick suite.
-_QUICK = ('fed_avg_scheduled', 'mime_lite', 'q_fed_avg', 'geometric_median')
+_QUICK = (
+  *('fed_avg_scheduled', 'mime_lite', 'q_fed_avg', 'geometric_median'),
+  *('fed_per', 'fed_recon'),
+)
 each_row = pytest.mark.parametrize(
   'row',
   [
@@ -241,6 +261,9 @@ _REFUSED = {
   'mime_lite': {'gaussian', 'gaussian_adaptive', 'local', 'dp_sgd'},
   'mime_lite_adam': {'gaussian', 'gaussian_adaptive', 'local', 'dp_sgd'},
   'q_fed_avg': {'gaussian', 'gaussian_adaptive', 'local', 'dp_sgd'},
+  # Steps on local layers would not be priced; see also partial_test.
+  'fed_rep': {'dp_sgd'},
+  'fed_recon': {'dp_sgd'},
   **{
     name: {'gaussian', 'gaussian_adaptive', 'local'}
     for name in (

@@ -2,6 +2,7 @@
 
 import collections
 from collections.abc import Callable, Mapping
+import types
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,13 @@ import tensorflow_federated as tff
 from tff_pipeline.client_work import train_metrics
 from tff_pipeline.client_work import training_loop
 
-ClientUpdate = Callable[..., tuple[Any, train_metrics.Metrics]]
+ClientUpdate = Callable[..., tuple[Any, ...]]
 """(weights, element, learning rate or `None`) -> (`ClientResult`, unfinalized
-train metrics); runs in a graph."""
+train metrics), and what the client keeps, if `measure_kept` is given; runs in a
+graph."""
+
+MeasureKept = Callable[[tff.Value], Mapping[str, tff.Value]]
+"""What clients keep -> measurements; in a federated computation."""
 
 Rate = Callable[[tf.Tensor], tf.Tensor]
 """Round, 1-based -> the clients' learning rate in it."""
@@ -39,13 +44,17 @@ def data_type(
 
 
 def measurements(
-  model: tff.learning.models.FunctionalModel, metrics: tff.Value
+  model: tff.learning.models.FunctionalModel,
+  metrics: tff.Value,
+  further: Mapping[str, tff.Value] = types.MappingProxyType({}),
 ) -> tff.Value:
-  """Returns the finalized train metrics of a cohort; federated."""
+  """Returns the finalized train metrics of a cohort, and more; federated."""
   aggregate = tff.learning.metrics.sum_then_finalize(
     train_metrics.finalizer(model)
   )
-  return tff.federated_zip(collections.OrderedDict(train=aggregate(metrics)))
+  return tff.federated_zip(
+    collections.OrderedDict(train=aggregate(metrics), **further)
+  )
 
 
 def build(
@@ -54,6 +63,7 @@ def build(
   *,
   extra_spec: Mapping[str, tf.TensorSpec],
   rate: Rate | None,
+  measure_kept: MeasureKept | None = None,
 ) -> tff.learning.templates.ClientWorkProcess:
   """Returns the process that maps `client_update` over a cohort.
 
@@ -62,6 +72,8 @@ def build(
     client_update: What one client does.
     extra_spec: What the element holds besides x, y and the shuffle key.
     rate: The clients' learning rate; unset means that it never changes.
+    measure_kept: How what clients keep gets into the measurements; unset means
+      that they keep nothing.
 
   Returns:
     A process whose measurements are train metrics, un-noised. It is stateless
@@ -77,17 +89,19 @@ def build(
       # operation, and hands the tensors over without a dataset.
       return update(weights, dataset.get_single_element(), None)
 
-    return _stateless(model, work)
+    return _stateless(model, work, measure_kept)
 
   @tff.tensorflow.computation(weights, data, np.float32)
   def work_at_rate(weights, dataset, learning_rate):
     return update(weights, dataset.get_single_element(), learning_rate)
 
-  return _scheduled(model, work_at_rate, rate)
+  return _scheduled(model, work_at_rate, rate, measure_kept)
 
 
 def _stateless(
-  model: tff.learning.models.FunctionalModel, work: tff.Computation
+  model: tff.learning.models.FunctionalModel,
+  work: tff.Computation,
+  measure_kept: MeasureKept | None,
 ) -> tff.learning.templates.ClientWorkProcess:
   """Returns the process that maps (weights, data) -> (result, metrics)."""
   weights, data = work.type_signature.parameter
@@ -102,16 +116,20 @@ def _stateless(
     tff.FederatedType(data, tff.CLIENTS),
   )
   def next_fn(state, weights, client_data):
-    result, metrics = tff.federated_map(work, (weights, client_data))
+    result, metrics, *kept = tff.federated_map(work, (weights, client_data))
+    further = measure_kept(*kept) if kept else {}
     return tff.templates.MeasuredProcessOutput(
-      state, result, measurements(model, metrics)
+      state, result, measurements(model, metrics, further)
     )
 
   return tff.learning.templates.ClientWorkProcess(initialize, next_fn)
 
 
 def _scheduled(
-  model: tff.learning.models.FunctionalModel, work: tff.Computation, rate: Rate
+  model: tff.learning.models.FunctionalModel,
+  work: tff.Computation,
+  rate: Rate,
+  measure_kept: MeasureKept | None,
 ) -> tff.learning.templates.ClientWorkProcess:
   """Returns the process that also hands out the rate, and counts rounds."""
   weights, data, _ = work.type_signature.parameter
@@ -131,11 +149,12 @@ def _scheduled(
   )
   def next_fn(rounds, weights, client_data):
     current, rounds = tff.federated_map(rate_and_count, rounds)
-    result, metrics = tff.federated_map(
+    result, metrics, *kept = tff.federated_map(
       work, (weights, client_data, tff.federated_broadcast(current))
     )
+    further = measure_kept(*kept) if kept else {}
     return tff.templates.MeasuredProcessOutput(
-      rounds, result, measurements(model, metrics)
+      rounds, result, measurements(model, metrics, further)
     )
 
   return tff.learning.templates.ClientWorkProcess(initialize, next_fn)

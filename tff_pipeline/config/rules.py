@@ -74,6 +74,18 @@ _NO_STEPS_TO_NOISE = (
   'noise per local step needs local steps; fed_avg with one epoch and a '
   'batch size of the largest client is the private form of the same'
 )
+_LOCAL_STEPS = (
+  'its steps on local layers are beside the epochs that are priced, and would '
+  'see examples once more'
+)
+_UNPRICED_LOCAL_STEPS = (
+  Rule(
+    'privacy.mechanism',
+    tuple(m for m in _Mechanism if m is not _Mechanism.DP_SGD),
+    _LOCAL_STEPS,
+  ),
+  Rule('privacy.example_clip_norm', (None,), _LOCAL_STEPS),
+)
 
 ALGORITHMS: Mapping[choices.AlgorithmName, Algorithm] = {
   _Algorithm.FED_AVG: Algorithm(
@@ -143,6 +155,20 @@ ALGORITHMS: Mapping[choices.AlgorithmName, Algorithm] = {
         'client.warmup_rounds', (None,), 'its weights hold the learning rate'
       ),
     ),
+  ),
+  _Algorithm.FED_PER: Algorithm(
+    paper='Arivazhagan et al. 2019, arXiv:1912.00818',
+    releases=('shared_layers_update',),
+  ),
+  _Algorithm.FED_REP: Algorithm(
+    paper='Collins et al. 2021, arXiv:2102.07078',
+    releases=('shared_layers_update',),
+    rules=_UNPRICED_LOCAL_STEPS,
+  ),
+  _Algorithm.FED_RECON: Algorithm(
+    paper='Singhal et al. 2021, arXiv:2102.03448',
+    releases=('shared_layers_update',),
+    rules=_UNPRICED_LOCAL_STEPS,
   ),
   _Algorithm.CENTRALIZED: Algorithm(
     paper='Abadi et al. 2016, arXiv:1607.00133',
