@@ -158,6 +158,7 @@ def test_help_is_readable():
       'algorithm',
       'compression',
       'attack',
+      'personalization',
       'run',
     )
   ]

@@ -33,6 +33,7 @@ ROOMS = (
   'algorithms',
   'engines',
   'evaluation',
+  'personalization',
   'rounds',
   'outputs',
   'report',

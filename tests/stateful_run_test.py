@@ -92,10 +92,19 @@ def test_run_keeps_the_states_of_who_took_part(whole):
     np.testing.assert_allclose(state['total'], expected[client][0], rtol=1e-5)
 
 
-def test_states_under_a_mechanism_are_refused_although_undeclared():
-  """The config says fed_avg, which keeps nothing; the types say otherwise."""
+@pytest.mark.parametrize(
+  'algorithm',
+  [
+    config.Algorithm(),
+    # Local layers may be kept, and nothing else under their name.
+    config.Algorithm(name='fed_per', local_layers='1'),
+  ],
+  ids=lambda algorithm: algorithm.name,
+)
+def test_states_under_a_mechanism_are_refused_although_undeclared(algorithm):
+  """The config says what is kept, if anything; the types say otherwise."""
   with pytest.raises(validate.UsageError, match='whose clients keep a state'):
-    _parts_of(small_runs.build())
+    _parts_of(small_runs.build(algorithm=algorithm))
 
 
 def test_states_are_no_metrics(whole):

@@ -1,7 +1,7 @@
 """Weights -> metrics on held-out data."""
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import math
 from typing import Any
 
@@ -83,7 +83,10 @@ class Evaluator:
 
 
 class ClientEvaluator:
-  """Measures the accuracy on each client's own examples, un-noised."""
+  """Measures the accuracy on each client's own examples, un-noised.
+
+  Where clients have local weights of their own, each is measured with its own.
+  """
 
   def __init__(
     self,
@@ -91,6 +94,7 @@ class ClientEvaluator:
     *,
     train: client_data.Clients,
     test: client_data.Clients | None,
+    local_weights: Callable[[int], Sequence[np.ndarray]] | None = None,
   ):
     """Chooses the examples.
 
@@ -98,8 +102,11 @@ class ClientEvaluator:
       evaluator: Of the model.
       train: The clients' training examples.
       test: Their held-out ones, which are used if there are any.
+      local_weights: Client -> what it has in the place of the non-trainable
+        weights; unset means that it has nothing.
     """
     self._evaluator = evaluator
+    self._local_weights = local_weights
     self._clients = train if test is None else test
     self._prefix = (
       f'unnoised_client_{"train" if test is None else "test"}_accuracy_'
@@ -114,14 +121,15 @@ class ClientEvaluator:
     self, weights: tff.learning.models.ModelWeights
   ) -> dict[str, float]:
     """Returns columns: the distribution over clients that have examples."""
-    accuracies = [
-      self._evaluator.on(weights, client_data.Examples(one['x'], one['y']))[
-        'accuracy'
-      ]
-      for one in map(
-        self._clients.client, np.flatnonzero(self._clients.client_sizes)
-      )
-    ]
+    accuracies = []
+    for client in np.flatnonzero(self._clients.client_sizes).tolist():
+      one = self._clients.client(client)
+      examples = client_data.Examples(one['x'], one['y'])
+      if self._local_weights is not None:
+        weights = tff.learning.models.ModelWeights(
+          weights.trainable, self._local_weights(client)
+        )
+      accuracies.append(self._evaluator.on(weights, examples)['accuracy'])
     return {
       self._prefix + name: value
       for name, value in distribution(accuracies).items()

@@ -54,6 +54,7 @@ def build(
   factory=small_models.dense,
   compression: config.Compression | None = None,
   population: int = len(SIZES),
+  aggregator: tff.aggregators.AggregationFactory | None = None,
 ) -> tff.learning.templates.LearningProcess:
   """Returns the process of an algorithm on the small model."""
   return table.build(
@@ -62,25 +63,19 @@ def build(
     client=client,
     server=server,
     protection=protection,
-    aggregator=tff.aggregators.MeanFactory(no_nan_division=True),
     population=population,
+    aggregator=aggregator or tff.aggregators.MeanFactory(no_nan_division=True),
     compression=compression or config.Compression(),
     seed=3,
   )
 
 
-def run(
-  process: tff.learning.templates.LearningProcess,
-  *,
-  engine: config.EngineName = config.EngineName.IN_PROCESS,
-  client: config.Client = CLIENT,
-  clients: client_data.ClientData | None = None,
-  cohorts=COHORTS,
-):
-  """Returns (trainable weights, metrics) after each round of `cohorts`."""
-  return run_and_keep(
-    process, engine=engine, client=client, clients=clients, cohorts=cohorts
-  )[0]
+def run(process: tff.learning.templates.LearningProcess, **arguments):
+  """Returns (trainable weights, metrics) after each round of `cohorts`.
+
+  Arguments as for `run_and_keep`.
+  """
+  return run_and_keep(process, **arguments)[0]
 
 
 def run_and_keep(
@@ -90,6 +85,7 @@ def run_and_keep(
   client: config.Client = CLIENT,
   clients: client_data.ClientData | None = None,
   cohorts=COHORTS,
+  initial_client_state=None,
 ):
   """Returns what `run` does, the last server state, and the client states."""
   outputs = []
@@ -101,7 +97,9 @@ def run_and_keep(
     seed=3,
     noise_key=KEY,
   ) as running:
-    store = client_store.for_channel(running.channel)
+    store = client_store.for_channel(
+      running.channel, initial=initial_client_state
+    )
     runner = client_store.keeping(running, store)
     state = running.initialize()
     for number, cohort in enumerate(cohorts, start=1):
@@ -129,6 +127,7 @@ def assert_moved(rounds) -> None:
   """Asserts that training did something."""
   start = small_models.build(small_models.dense).initial_weights[0]
   last, _ = rounds[-1]
+  start = start[: len(last)]  # Local layers come last here.
   assert (
     max(np.abs(a - b).max() for a, b in zip(last, start, strict=True)) > 1e-2
   )

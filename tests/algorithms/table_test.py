@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tests.algorithms import cohorts
+from tests.algorithms import partial_test
 from tff_pipeline import config
 from tff_pipeline import validate
 from tff_pipeline.algorithms import table
@@ -128,6 +129,22 @@ ROWS = {
     client=_client(decay='exponential', decay_rounds=2, decay_factor=0.5),
   ),
   'fed_dyn': Row(_algorithm('fed_dyn', regularization_strength=0.3)),
+  # Clients remember; references in NumPy in partial_test.
+  'fed_per': Row(_algorithm('fed_per', local_layers='1')),
+  'fed_rep': Row(
+    _algorithm('fed_rep', local_layers='1', local_steps=3),
+    client=_client(decay='exponential', decay_rounds=2, decay_factor=0.5),
+  ),
+  'fed_recon': Row(
+    _algorithm(
+      'fed_recon',
+      local_layers='1',
+      local_steps=3,
+      local_learning_rate=0.3,
+    ),
+    lambda fn: partial_test.stock_recon(steps=3, learning_rate=0.3),
+    client=_client(epochs=1),
+  ),
   'clipped_mean': Row(
     _algorithm('fed_avg', aggregator='clipped_mean', norm_limit=0.2),
     lambda fn: _algorithms.build_unweighted_fed_avg(
@@ -178,6 +195,7 @@ _QUICK = (
   'mime_lite',
   'q_fed_avg',
   'scaffold_scheduled',
+  'fed_per',
   'geometric_median',
 )
 each_row = pytest.mark.parametrize(
@@ -257,6 +275,9 @@ _REFUSED = {
   'scaffold': {'gaussian', 'gaussian_adaptive', 'local', 'dp_sgd'},
   'scaffold_scheduled': {'gaussian', 'gaussian_adaptive', 'local', 'dp_sgd'},
   'fed_dyn': {'gaussian', 'gaussian_adaptive', 'local', 'dp_sgd'},
+  # Steps on local layers would not be priced; see also partial_test.
+  'fed_rep': {'dp_sgd'},
+  'fed_recon': {'dp_sgd'},
   **{
     name: {'gaussian', 'gaussian_adaptive', 'local'}
     for name in (

@@ -8,6 +8,7 @@ from tests import small_models
 from tests.algorithms import cohorts
 from tff_pipeline import config
 from tff_pipeline.algorithms import traffic
+from tff_pipeline.models import split as splits
 
 _MODEL = 59
 
@@ -77,3 +78,16 @@ def test_bytes_by_hand(algorithm, client, compression, up, down):
     compression=config.Compression(**compression),
   )
   assert found == traffic.Traffic(bytes_up=up, bytes_down=down)
+
+
+def test_of_a_split_model_the_shared_weights_are_sent_both_ways():
+  found = traffic.count(
+    splits.build(small_models.build(small_models.dense), '1'),
+    algorithm=config.Algorithm(name='fed_per', local_layers='1'),
+    client=cohorts.CLIENT,
+    compression=config.Compression(),
+  )
+  shared = 6 * 5 + 5
+  assert found == traffic.Traffic(
+    bytes_up=4 * shared + 4, bytes_down=4 * shared
+  )

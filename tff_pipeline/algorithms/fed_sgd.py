@@ -78,7 +78,9 @@ def build(
       client_update,
       extra_spec=protection.extra_spec,
       rate=None,
-      keeps=protection.release.keeps,
+      keeps=processes.parts_like(
+        model.initial_weights[0], protection.release.keeps
+      ),
       collect=collecting.client_states,
     ),
     server_optimizer=server_optimizer,

@@ -162,7 +162,11 @@ def _client_work(
   """Returns client work whose state is the round and c."""
   weights_type = processes.weights_type(model)
   data_type = processes.data_type(
-    model, protection.extra_spec, keeps=(CONTROL, *protection.release.keeps)
+    model,
+    protection.extra_spec,
+    keeps=processes.parts_like(
+      model.initial_weights[0], (CONTROL, *protection.release.keeps)
+    ),
   )
   update = tf.function(client_update, autograph=False)
 

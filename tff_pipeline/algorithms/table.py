@@ -17,7 +17,10 @@ from tff_pipeline.aggregation import broadcast
 from tff_pipeline.aggregation import robust
 from tff_pipeline.algorithms import fed_avg
 from tff_pipeline.algorithms import fed_dyn
+from tff_pipeline.algorithms import fed_per
 from tff_pipeline.algorithms import fed_prox
+from tff_pipeline.algorithms import fed_recon
+from tff_pipeline.algorithms import fed_rep
 from tff_pipeline.algorithms import fed_sgd
 from tff_pipeline.algorithms import mime_lite
 from tff_pipeline.algorithms import q_fed_avg
@@ -27,6 +30,7 @@ from tff_pipeline.client_work import protection as protections
 from tff_pipeline.client_work import training_loop
 
 _Name = config.AlgorithmName
+_LOCAL_STEPS = ('local_layers', 'local_steps', 'local_learning_rate')
 _UNCOMPRESSED = config.Compression()
 
 
@@ -66,6 +70,9 @@ TABLE: Mapping[config.AlgorithmName, Row] = {
     parts=('client_optimizer', 'rate', 'population'),
     leaves=('regularization_strength',),
   ),
+  _Name.FED_PER: Row(build=fed_per.build, leaves=('local_layers',)),
+  _Name.FED_REP: Row(build=fed_rep.build, leaves=_LOCAL_STEPS),
+  _Name.FED_RECON: Row(build=fed_recon.build, leaves=_LOCAL_STEPS),
 }
 """Every algorithm but the centralized baseline, which is no process."""
 

@@ -18,6 +18,7 @@ import tensorflow_federated as tff
 from tff_pipeline import config
 from tff_pipeline import optimizers
 from tff_pipeline.client_work import compression as compressions
+from tff_pipeline.models import split as splits
 
 _WEIGHT_BITS = compressions.FLOAT_BITS
 
@@ -46,6 +47,8 @@ def count(
   trainable, non_trainable = model.initial_weights
   sizes = [int(w.size) for w in trainable]
   others = [int(w.size) for w in non_trainable]
+  if isinstance(model, splits.SplitModel):
+    others = []  # The initial local layers come with the program.
   up = compressions.bits(compression, sizes) + _WEIGHT_BITS
   if compression.broadcast_bits is None:
     down = compressions.FLOAT_BITS * sum(sizes + others)

@@ -116,7 +116,9 @@ def build(
     client_update,
     extra_spec={**extra_spec, **schedule.extra_spec},
     rate=rate,
-    keeps=(*memory.keeps, *release.keeps),
+    keeps=processes.parts_like(
+      model.initial_weights[0], (*memory.keeps, *release.keeps)
+    ),
     collect=collect,
   )
 

@@ -1,7 +1,7 @@
 """A function of one client -> the `ClientWorkProcess` that maps it."""
 
 import collections
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 import types
 from typing import Any
 
@@ -18,9 +18,15 @@ ClientUpdate = Callable[
 """(weights, element, learning rate or `None`) -> (`ClientResult`, unfinalized
 train metrics, what the client keeps); runs in a graph."""
 
+Parts = Mapping[str, tuple[tf.TensorSpec, ...]]
+"""Name of a part of a client's state -> its tensors."""
+
 Collect = Callable[[tff.Value], Mapping[str, tff.Value]]
 """`state_row`s at the clients -> named rows at the server; federated. It is
 `aggregation.collecting.client_states`, which this room may not import."""
+
+NOTHING: Parts = types.MappingProxyType({})
+"""The state of a client that keeps none."""
 
 Rate = Callable[[tf.Tensor], tf.Tensor]
 """Round, 1-based -> the clients' learning rate in it."""
@@ -36,26 +42,29 @@ def weights_type(model: tff.learning.models.FunctionalModel) -> tff.Type:
   )
 
 
+def parts_like(weights: Iterable[Any], names: Iterable[str]) -> Parts:
+  """Returns parts of a client's state that are like some weights, each."""
+  part = tuple(tf.TensorSpec(w.shape, w.dtype) for w in weights)
+  return dict.fromkeys(names, part)
+
+
 def data_type(
   model: tff.learning.models.FunctionalModel,
   extra_spec: Mapping[str, tf.TensorSpec],
   *,
-  keeps: Sequence[str] = (),
+  keeps: Parts = NOTHING,
 ) -> tff.Type:
   """Returns the type of a client's data: a sequence of one element.
 
   Args:
     model: The model.
     extra_spec: What the element holds besides x, y and the shuffle key.
-    keeps: Parts of the client's state, each like the trainable weights.
+    keeps: The client's state.
   """
   extra = dict(extra_spec)
   if keeps:
-    part = tuple(
-      tf.TensorSpec(w.shape, w.dtype) for w in model.initial_weights[0]
-    )
     extra[training_loop.INDEX] = training_loop.INDEX_SPEC
-    extra[training_loop.STATE] = collections.OrderedDict.fromkeys(keeps, part)
+    extra[training_loop.STATE] = collections.OrderedDict(keeps)
   spec = training_loop.element_spec(model, extra)
   return tff.SequenceType(tff.types.tensorflow_to_type(spec))
 
@@ -103,7 +112,7 @@ def build(
   *,
   extra_spec: Mapping[str, tf.TensorSpec],
   rate: Rate | None,
-  keeps: Sequence[str] = (),
+  keeps: Parts = NOTHING,
   collect: Collect | None = None,
 ) -> tff.learning.templates.ClientWorkProcess:
   """Returns the process that maps `client_update` over a cohort.
@@ -113,7 +122,8 @@ def build(
     client_update: What one client does.
     extra_spec: What the element holds besides x, y and the shuffle key.
     rate: The clients' learning rate; unset means that it never changes.
-    keeps: Parts of a client's state, each like the trainable weights.
+    keeps: A client's state. What it is before the first participation is up to
+      whoever keeps it: zeros, unless an `engines.client_store` is told others.
     collect: How the states get to where a simulation keeps them; must be given
       if there are any.
 

@@ -11,6 +11,8 @@ from tff_pipeline.config.builders import full
 from tff_pipeline.config.builders import gaussian
 from tff_pipeline.config.builders import no_privacy
 from tff_pipeline.config.builders import poisson
+from tff_pipeline.config.choices import LOCAL_LAYERS
+from tff_pipeline.config.choices import REMEMBERED_LAYERS
 from tff_pipeline.config.choices import Aggregator
 from tff_pipeline.config.choices import AlgorithmName
 from tff_pipeline.config.choices import AttackName
@@ -26,6 +28,7 @@ from tff_pipeline.config.choices import Mechanism
 from tff_pipeline.config.choices import Missing
 from tff_pipeline.config.choices import Optimizer
 from tff_pipeline.config.choices import Partition
+from tff_pipeline.config.choices import PersonalizationName
 from tff_pipeline.config.choices import Relation
 from tff_pipeline.config.choices import Rotation
 from tff_pipeline.config.choices import Rounding
@@ -45,6 +48,7 @@ from tff_pipeline.config.compression import Compression
 from tff_pipeline.config.leaves import LeafRule
 from tff_pipeline.config.leaves import checked_leaf
 from tff_pipeline.config.leaves import leaf_type
+from tff_pipeline.config.personalization import Personalization
 from tff_pipeline.config.plain import from_dict
 from tff_pipeline.config.plain import to_dict
 from tff_pipeline.config.plain import with_solution
@@ -65,6 +69,8 @@ __all__ = [
   'AGGREGATORS',
   'ALGORITHMS',
   'CLIENT_STATES_UNDER_PRIVACY',
+  'LOCAL_LAYERS',
+  'REMEMBERED_LAYERS',
   'Aggregator',
   'Algorithm',
   'AlgorithmName',
@@ -88,6 +94,8 @@ __all__ = [
   'Missing',
   'Optimizer',
   'Partition',
+  'Personalization',
+  'PersonalizationName',
   'Privacy',
   'Relation',
   'Rotation',

@@ -60,7 +60,7 @@ def _check_cohort_size(experiment: 'records.Experiment') -> None:
   size = experiment.cohort.clients_per_round
   limits = {
     'privacy.population': experiment.privacy.population,
-    'task.clients': experiment.task.clients,
+    'task.clients': _training_clients(experiment),
   }
   for flag, limit in limits.items():
     if size is not None and limit is not None and size > limit:
@@ -72,8 +72,70 @@ def _check_cohort_size(experiment: 'records.Experiment') -> None:
       )
 
 
+def _training_clients(experiment: 'records.Experiment') -> int | None:
+  """Returns how many clients can take part, if the config says it."""
+  clients = experiment.task.clients
+  if clients is None:
+    return None
+  return clients - experiment.personalization.held_out
+
+
+def _check_held_out(experiment: 'records.Experiment') -> None:
+  left = _training_clients(experiment)
+  held_out = experiment.personalization.held_out
+  if held_out and left is not None and left < 1:
+    raise validate.error(
+      'personalization.test_clients',
+      expected='clients that are left to train: fewer held out than '
+      f'--task.clients={experiment.task.clients}',
+      found=f'{held_out} held out',
+    )
+  if held_out and _is_centralized(experiment):
+    raise validate.error(
+      'personalization.name',
+      expected=f'{choices.PersonalizationName.NONE} with --algorithm.name='
+      f'{choices.AlgorithmName.CENTRALIZED}: it has no clients',
+      found=experiment.personalization.name,
+    )
+
+
+def _check_remembering(experiment: 'records.Experiment') -> None:
+  """Refuses amplification that is not proven for clients with a memory.
+
+  See `algorithms.partial` on what is.
+  """
+  if (
+    experiment.algorithm.name in choices.REMEMBERED_LAYERS
+    and experiment.privacy.mechanism in privacy_leaves.USER_LEVEL
+    and experiment.cohort.sampling is choices.Sampling.FIXED_SIZE
+  ):
+    raise validate.error(
+      'cohort.sampling',
+      expected=f'{choices.Sampling.POISSON} or {choices.Sampling.FULL} with '
+      f'--algorithm.name={experiment.algorithm.name}: its clients remember, '
+      'and amplification by cohorts of a fixed size is then not proven',
+      found=experiment.cohort.sampling,
+    )
+
+
+def _check_reconstructed(experiment: 'records.Experiment') -> None:
+  if (
+    experiment.algorithm.name is choices.AlgorithmName.FED_RECON
+    and experiment.evaluate_clients_every is not None
+  ):
+    raise validate.error(
+      'evaluate_clients_every',
+      expected=f'no value with --algorithm.name={experiment.algorithm.name}: '
+      'its clients have no layers of their own between rounds',
+      found=experiment.evaluate_clients_every,
+      remedy='Set --personalization.name='
+      f'{choices.PersonalizationName.FINE_TUNING}',
+    )
+
+
 def _check_population(experiment: 'records.Experiment') -> None:
-  clients, population = experiment.task.clients, experiment.privacy.population
+  clients = _training_clients(experiment)
+  population = experiment.privacy.population
   counts_clients = (
     experiment.privacy.noise_cohort_size is None
     and not _is_centralized(experiment)
@@ -85,7 +147,7 @@ def _check_population(experiment: 'records.Experiment') -> None:
   ):
     raise validate.error(
       'privacy.population',
-      expected=f'the number of clients, --task.clients={clients}',
+      expected=f'the number of clients that train, {clients}',
       found=population,
       remedy='Make the two equal: epsilon depends on the real population',
     )
@@ -328,6 +390,7 @@ def _check_evaluation(experiment: 'records.Experiment') -> None:
 CROSS_CHECKS: tuple[Callable[['records.Experiment'], None], ...] = (
   _check_solved_leaf,
   _check_cohort_size,
+  _check_held_out,
   _check_population,
   _check_delta,
   _check_weighting,
@@ -336,6 +399,8 @@ CROSS_CHECKS: tuple[Callable[['records.Experiment'], None], ...] = (
   _check_noise_cohort_size,
   _check_algorithm,
   _check_evaluation,
+  _check_remembering,
+  _check_reconstructed,
   rules.check,
   _check_only_client,
   _check_stragglers,

@@ -125,7 +125,17 @@ class AlgorithmName(enum.StrEnum):
   Q_FED_AVG = 'q_fed_avg'
   SCAFFOLD = 'scaffold'
   FED_DYN = 'fed_dyn'
+  FED_PER = 'fed_per'
+  FED_REP = 'fed_rep'
+  FED_RECON = 'fed_recon'
   CENTRALIZED = 'centralized'
+
+
+REMEMBERED_LAYERS = (AlgorithmName.FED_PER, AlgorithmName.FED_REP)
+"""Algorithms whose clients keep layers of their own between rounds."""
+
+LOCAL_LAYERS = (*REMEMBERED_LAYERS, AlgorithmName.FED_RECON)
+"""Algorithms in which some layers never leave a client."""
 
 
 class Aggregator(enum.StrEnum):
@@ -188,6 +198,13 @@ class AttackName(enum.StrEnum):
   BACKDOOR = 'backdoor'
   SIGN_FLIP = 'sign_flip'
   SCALED_UPDATE = 'scaled_update'
+
+
+class PersonalizationName(enum.StrEnum):
+  """How clients that never trained make the model theirs."""
+
+  NONE = 'none'
+  FINE_TUNING = 'fine_tuning'
 
 
 class Mechanism(enum.StrEnum):

@@ -7,6 +7,7 @@ from tff_pipeline.config import checks
 from tff_pipeline.config import choices
 from tff_pipeline.config import compression as compression_leaves
 from tff_pipeline.config import leaves
+from tff_pipeline.config import personalization as personal_leaves
 from tff_pipeline.config import privacy as privacy_leaves
 from tff_pipeline.config import task as task_leaves
 from tff_pipeline.config import training
@@ -27,6 +28,9 @@ class Experiment(leaves.Record):
   algorithm: training.Algorithm = training.Algorithm()
   compression: compression_leaves.Compression = compression_leaves.Compression()
   attack: attack_leaves.Attack = attack_leaves.Attack()
+  personalization: personal_leaves.Personalization = (
+    personal_leaves.Personalization()
+  )
   rounds: int | None = leaves.leaf('Rounds of federated training.', at_least=1)
   seed: int = leaves.leaf(
     'Decides partition, initial weights, cohorts and shuffles; never DP noise.',

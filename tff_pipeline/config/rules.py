@@ -49,12 +49,15 @@ class Algorithm:
       Beside these, train metrics leave them un-noised and named so.
     client_state: What a client keeps between its participations; unset means
       nothing.
+    state_mechanisms: The privacy mechanisms that this state goes with. For each
+      but `none`, the algorithm's docstring says why its statement still holds.
     rules: What it demands of other leaves.
   """
 
   paper: str
   releases: tuple[str, ...]
   client_state: str | None = None
+  state_mechanisms: tuple[choices.Mechanism, ...] = (_Mechanism.NONE,)
   rules: tuple[Rule, ...] = ()
 
 
@@ -66,7 +69,14 @@ CLIENT_STATES_UNDER_PRIVACY = (
   'what a client keeps between rounds shapes all its later updates, and no '
   'statement here was worked out for that'
 )
-_STATELESS_UNDER_PRIVACY = _without_privacy(CLIENT_STATES_UNDER_PRIVACY)
+# The exception, worked out in `algorithms.partial`: a round releases an update
+# that is clipped and noised, whatever the client's own layers are.
+_LOCAL_LAYERS_UNDER = (
+  _Mechanism.NONE,
+  _Mechanism.GAUSSIAN,
+  _Mechanism.GAUSSIAN_ADAPTIVE,
+  _Mechanism.LOCAL,
+)
 _ONE_PASS = 'its client takes no steps: it sends one gradient at fixed weights'
 _NO_CLIENT_OPTIMIZER = tuple(
   Rule(f'client.{leaf}', (value,), _ONE_PASS)
@@ -93,6 +103,18 @@ _NO_SERVER_OPTIMIZER = (
 _NO_STEPS_TO_NOISE = (
   'noise per local step needs local steps; fed_avg with one epoch and a '
   'batch size of the largest client is the private form of the same'
+)
+_LOCAL_STEPS = (
+  'its steps on local layers are beside the epochs that are priced, and would '
+  'see examples once more'
+)
+_UNPRICED_LOCAL_STEPS = (
+  Rule(
+    'privacy.mechanism',
+    tuple(m for m in _Mechanism if m is not _Mechanism.DP_SGD),
+    _LOCAL_STEPS,
+  ),
+  Rule('privacy.example_clip_norm', (None,), _LOCAL_STEPS),
 )
 
 ALGORITHMS: Mapping[choices.AlgorithmName, Algorithm] = {
@@ -214,6 +236,25 @@ ALGORITHMS: Mapping[choices.AlgorithmName, Algorithm] = {
       ),
     ),
   ),
+  _Algorithm.FED_PER: Algorithm(
+    paper='Arivazhagan et al. 2019, arXiv:1912.00818',
+    releases=('shared_layers_update',),
+    client_state='local layers',
+    # Of dp_sgd each step is noised, those on local layers included.
+    state_mechanisms=(*_LOCAL_LAYERS_UNDER, _Mechanism.DP_SGD),
+  ),
+  _Algorithm.FED_REP: Algorithm(
+    paper='Collins et al. 2021, arXiv:2102.07078',
+    releases=('shared_layers_update',),
+    client_state='local layers',
+    state_mechanisms=_LOCAL_LAYERS_UNDER,
+    rules=_UNPRICED_LOCAL_STEPS,
+  ),
+  _Algorithm.FED_RECON: Algorithm(
+    paper='Singhal et al. 2021, arXiv:2102.03448',
+    releases=('shared_layers_update',),
+    rules=_UNPRICED_LOCAL_STEPS,
+  ),
   _Algorithm.CENTRALIZED: Algorithm(
     paper='Abadi et al. 2016, arXiv:1607.00133',
     releases=(),
@@ -317,10 +358,18 @@ def check(experiment: 'records.Experiment') -> None:
   }
   if ALGORITHMS[algorithm.name].client_state is not None:
     chosen, rules = tables['algorithm.name']
-    tables['algorithm.name'] = chosen, (*rules, *_STATELESS_UNDER_PRIVACY)
+    tables['algorithm.name'] = chosen, (*rules, _state_rule(algorithm.name))
   for flag, (chosen, rules) in tables.items():
     for rule in rules:
       _check_rule(experiment, rule, chosen=f'--{flag}={chosen}')
+
+
+def _state_rule(name: choices.AlgorithmName) -> Rule:
+  return Rule(
+    'privacy.mechanism',
+    ALGORITHMS[name].state_mechanisms,
+    CLIENT_STATES_UNDER_PRIVACY,
+  )
 
 
 def has_feedback(experiment: 'records.Experiment') -> bool:

@@ -188,6 +188,31 @@ class Algorithm(leaves.Record):
     required=True,
     above=0.0,
   )
+  local_layers: str | None = leaves.leaf(
+    'Layers that stay on the clients: how many of the last ones that have '
+    'weights (0 shares all), or the names of some, with commas between.',
+    used_by=('name', choices.LOCAL_LAYERS),
+    required=True,
+  )
+  local_steps: int | None = leaves.leaf(
+    'Steps of a client on its local layers, the shared ones fixed, before the '
+    'steps on the shared layers.',
+    used_by=(
+      'name',
+      (choices.AlgorithmName.FED_REP, choices.AlgorithmName.FED_RECON),
+    ),
+    required=True,
+    at_least=0,
+  )
+  local_learning_rate: float | None = leaves.leaf(
+    'Learning rate of these steps; unset means that of the client, its '
+    'schedule included.',
+    used_by=(
+      'name',
+      (choices.AlgorithmName.FED_REP, choices.AlgorithmName.FED_RECON),
+    ),
+    above=0.0,
+  )
   aggregator: choices.Aggregator = leaves.leaf(
     'How the updates of a cohort become one; all but the mean are robust '
     'against some dishonest clients.',

@@ -57,6 +57,13 @@ class Channel:
   path: tuple[str, ...]
 
   @property
+  def parts(self) -> tuple[str | None, ...]:
+    """Names of what a state is made of; empty if it is one tensor."""
+    if not isinstance(self.state_type, tff.StructType):
+      return ()
+    return tuple(name for name, _ in structure.iter_elements(self.state_type))
+
+  @property
   def specs(self) -> tuple[tf.TensorSpec, ...]:
     """Shape and type of each leaf of one state."""
     return tuple(

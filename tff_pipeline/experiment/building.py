@@ -18,9 +18,11 @@ from tff_pipeline.privacy import noise_key as noise_keys
 if typing.TYPE_CHECKING:
   import tensorflow_federated as tff
 
+  from tff_pipeline import personalization
   from tff_pipeline.algorithms import traffic
   from tff_pipeline.engines import engine as engines
   from tff_pipeline.engines import state_channel
+  from tff_pipeline.models import functional
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,7 +31,8 @@ class Parts:
 
   Attributes:
     task: Data, model factory, loss and metrics.
-    model: The functional model with the initial weights.
+    model: The functional model with the initial weights, split if some layers
+      are local.
     sampler: Round number -> client ids.
     guarantee: What the run promises.
     engine: Not entered yet.
@@ -37,6 +40,7 @@ class Parts:
     initial_client_state: State of a client that never took part; unset means
       zeros.
     traffic: Bytes of one client in a round; `None` if nothing is sent.
+    held_out: Clients that never train, and are measured at the end.
   """
 
   task: tasks.Task
@@ -47,6 +51,7 @@ class Parts:
   channel: 'state_channel.Channel | None' = None
   initial_client_state: Any = None
   traffic: 'traffic.Traffic | None' = None
+  held_out: 'tuple[personalization.Member, ...]' = ()
 
 
 def smoke_round() -> None:
@@ -86,6 +91,7 @@ def build(
   Raises:
     UsageError: If the config does not fit the data.
   """
+  from tff_pipeline import personalization
   from tff_pipeline.engines import threads
   from tff_pipeline.models import functional
 
@@ -98,6 +104,9 @@ def build(
   if _is_centralized(experiment):
     leaves = tasks.pooled(leaves)
   task = tasks.build(leaves, seed=experiment.seed, data_dir=data_dir)
+  task, held_out = personalization.hold_out(
+    task, experiment.personalization, seed=experiment.seed
+  )
   _check_data(experiment, task.train.client_sizes)
   _check_metrics(experiment, task)
   model = functional.build(
@@ -107,7 +116,8 @@ def build(
     input_spec=task.input_spec,
   )
   assemble = _centralized if _is_centralized(experiment) else _federated
-  return assemble(experiment, task=task, model=model, noise_key=noise_key)
+  parts = assemble(experiment, task=task, model=model, noise_key=noise_key)
+  return dataclasses.replace(parts, held_out=held_out)
 
 
 def _is_centralized(experiment: config.Experiment) -> bool:
@@ -118,13 +128,15 @@ def _federated(
   experiment: config.Experiment,
   *,
   task: tasks.Task,
-  model: 'tff.learning.models.FunctionalModel',
+  model: 'functional.LayeredModel',
   noise_key: noise_keys.NoiseKey,
 ) -> Parts:
+  from tff_pipeline.algorithms import partial
   from tff_pipeline.algorithms import table
   from tff_pipeline.algorithms import traffic
   from tff_pipeline.engines import engine as engines
   from tff_pipeline.experiment import attacking
+  from tff_pipeline.models import split as splits
   from tff_pipeline.privacy import mechanisms
 
   task = attacking.poison(experiment.attack, task, seed=experiment.seed)
@@ -160,6 +172,11 @@ def _federated(
     noise_key=noise_key,
   )
   _check_client_states(experiment, engine.channel)
+  initial_client_state = None
+  if experiment.algorithm.local_layers is not None:
+    # The process has split the same model: its weights are those of a split.
+    model = splits.build(model, experiment.algorithm.local_layers)
+    initial_client_state = partial.initial_client_state(model)
   return Parts(
     task=task,
     model=model,
@@ -167,6 +184,7 @@ def _federated(
     guarantee=mechanism.guarantee,
     engine=engine,
     channel=engine.channel,
+    initial_client_state=initial_client_state,
     traffic=traffic.count(
       model,
       algorithm=experiment.algorithm,
@@ -179,15 +197,25 @@ def _federated(
 def _check_client_states(
   experiment: config.Experiment, channel: 'state_channel.Channel | None'
 ) -> None:
-  """Refuses what the config's rules cannot see: an undeclared client state."""
+  """Refuses what the config's rules cannot see: an undeclared client state.
+
+  The exception that the rules make is for local layers, and for a state that is
+  nothing else.
+  """
+  from tff_pipeline.algorithms import partial
+
   mechanism = experiment.privacy.mechanism
-  if channel is not None and mechanism is not config.Mechanism.NONE:
-    raise validate.error(
-      'privacy.mechanism',
-      expected=f'{config.Mechanism.NONE} with a learning process whose clients '
-      f'keep a state: {config.CLIENT_STATES_UNDER_PRIVACY}',
-      found=mechanism,
-    )
+  if channel is None or mechanism is config.Mechanism.NONE:
+    return
+  known = config.ALGORITHMS[experiment.algorithm.name].state_mechanisms
+  if channel.parts == (partial.LOCAL,) and mechanism in known:
+    return
+  raise validate.error(
+    'privacy.mechanism',
+    expected=f'{config.Mechanism.NONE} with a learning process whose clients '
+    f'keep a state: {config.CLIENT_STATES_UNDER_PRIVACY}',
+    found=mechanism,
+  )
 
 
 def _centralized(

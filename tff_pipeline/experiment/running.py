@@ -122,6 +122,26 @@ def _check_summary(
     raise _damaged_summary(path, found=wrong[0])
 
 
+def _head_caveat(privacy: Mapping[str, Any]) -> str:
+  if privacy['algorithm'] in config.LOCAL_LAYERS:
+    return ' (with the initial local layers, which nobody has trained)'
+  return ''
+
+
+def _personalized(summary: Mapping[str, Any]) -> dict[str, str]:
+  found = summary.get('personalization')
+  if found is None:
+    return {}
+  before, after = found['before'], found['after']
+  return {
+    'personalized': f'accuracy {after["mean"]:.4f} (10th to 90th percentile '
+    f'{after["p10"]:.4f} to {after["p90"]:.4f}) on {found["clients"]} held-out '
+    f'clients after {found["epochs"]} epochs on {found["adapted_layers"]} '
+    f'layers; {before["mean"]:.4f} before; {100 * found["share_hurt"]:.0f} % '
+    'hurt'
+  }
+
+
 def _damaged_summary(path: pathlib.Path, *, found: str) -> validate.UsageError:
   return validate.error(
     'output_dir',
@@ -138,7 +158,8 @@ def describe(
   privacy = summary['privacy']
   test = ', '.join(f'{k} {float(v):.4f}' for k, v in summary['test'].items())
   lines = {
-    'held-out data': test,
+    'held-out data': test + _head_caveat(privacy),
+    **_personalized(summary),
     **({} if summary['data'] == 'real' else {'data': summary['data']}),
     'epsilon': f'{statements.shown(float(privacy["epsilon"]))} at delta '
     f'{privacy["delta"]} ({privacy["headline"]["accountant"].upper()}; by '

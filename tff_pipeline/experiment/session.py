@@ -34,6 +34,7 @@ SUMMARY = 'summary.json'
 _STATEMENT = 'privacy.json'
 LEDGER = 'ledger'
 _ENCODING = 'encoding.json'
+_PERSONALIZATION = 'personalization.csv'
 FINISHED = 'finished'
 AT_MAX_EPSILON = 'stopped at max_epsilon'
 
@@ -73,8 +74,14 @@ class Session:
     self._evaluate = evaluation.Evaluator(
       parts.model, test=parts.task.test, attacked=parts.task.attacked_test
     )
+    remembered = experiment.algorithm.name in config.REMEMBERED_LAYERS
     self._evaluate_clients = evaluation.ClientEvaluator(
-      self._evaluate, train=parts.task.train, test=parts.task.client_test
+      self._evaluate,
+      train=parts.task.train,
+      test=parts.task.client_test,
+      local_weights=(
+        self._store.leaves if remembered and self._store is not None else None
+      ),
     )
     self._round_num = 0
 
@@ -232,7 +239,7 @@ class Session:
     """Removes the results of an earlier end: more is going to be released."""
     from tff_pipeline.report import writing
 
-    for name in (SUMMARY, _STATEMENT, writing.PAGE):
+    for name in (SUMMARY, _STATEMENT, _PERSONALIZATION, writing.PAGE):
       (self._folder / name).unlink(missing_ok=True)
     run_directory.sync(self._folder)
 
@@ -252,12 +259,15 @@ class Session:
     return _prefixed(self._prefix, columns)
 
   def _finish(self, state: Any, last: int) -> dict[str, Any]:
+    from tff_pipeline.models import split as splits
     from tff_pipeline.outputs import hyperparameters
     from tff_pipeline.outputs import saved_model
 
     weights = building.weights(state)
     saved_model.write(
-      self._folder / 'model', self._parts.task.model_factory, weights
+      self._folder / 'model',
+      self._parts.task.model_factory,
+      splits.whole_weights(self._parts.model, weights),
     )
     statement = self._statement(last)
     run_directory.write_json(self._folder / _STATEMENT, statement)
@@ -286,9 +296,27 @@ class Session:
       summary['communication'] = self._communication(last, summary['test'])
     if self._experiment.evaluate_clients_every is not None:
       summary['clients'] = self._evaluate_clients(weights)
+    if self._parts.held_out:
+      summary['personalization'] = self._personalize(weights)
     run_directory.write_json(self._folder / SUMMARY, summary)
     _write_report(self._folder)
     return run_directory.read_json(self._folder / SUMMARY)
+
+  def _personalize(self, weights: Any) -> dict[str, Any]:
+    """Writes what each held-out client got; returns the summary of it."""
+    from tff_pipeline import personalization
+
+    outcome = personalization.measure(
+      self._parts.model,
+      weights,
+      self._parts.held_out,
+      leaves=self._experiment.personalization,
+      batch_size=self._experiment.client.batch_size,
+      seed=self._experiment.seed,
+      evaluator=self._evaluate,
+    )
+    run_directory.write_text(self._folder / _PERSONALIZATION, outcome.table())
+    return outcome.summary()
 
   def _communication(
     self, last: int, test: Mapping[str, float]

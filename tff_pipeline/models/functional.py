@@ -14,9 +14,28 @@ import tensorflow_federated as tff
 
 from tff_pipeline import validate
 from tff_pipeline.models import keyed_layers
+from tff_pipeline.models import layers as model_layers
 
 # Separates this use of the experiment's seed from cohorts and partition.
 _STREAM = 0x1417
+
+
+class LayeredModel(tff.learning.models.FunctionalModel):
+  """A functional model that knows which layer a weight is of.
+
+  Attributes:
+    layers: Those that have weights.
+  """
+
+  def __init__(
+    self,
+    model: tff.learning.models.FunctionalModel,
+    *,
+    layers: tuple[model_layers.Layer, ...],
+  ):
+    """Takes everything else from `model`."""
+    vars(self).update(vars(model))
+    self.layers = layers
 
 
 @contextlib.contextmanager
@@ -102,7 +121,7 @@ def build(
   loss: tf.keras.losses.Loss,
   metric_factory: Callable[[], dict[str, tf.keras.metrics.Metric]],
   input_spec: dict[str, tf.TensorSpec],
-) -> tff.learning.models.FunctionalModel:
+) -> LayeredModel:
   """Returns the functional form; `model`'s weights are the initial ones.
 
   `predict_on_batch` takes `training` as a boolean, as TFF has it, or as a seed,
@@ -143,7 +162,7 @@ def build(
   )
   _check_weights(built, model)
   _check_random_operations(built)
-  return built
+  return LayeredModel(built, layers=model_layers.of(model))
 
 
 def _check_weights(

@@ -78,7 +78,7 @@ def build(
     'attempts_replayed': {str(r): n for r, n in (replays or {}).items()},
     'solved': dict(solved) if solved else None,
     'assumptions': wording.assumptions(terms, guaranteed),
-    'not_covered': [*wording.not_covered(guaranteed), *uncovered],
+    'not_covered': [*wording.not_covered(terms, guaranteed), *uncovered],
     **{name: one(other) for name, other in guaranteed.also.items()},
   }
   return _plain(statement)

@@ -141,6 +141,11 @@ _NOT_COVERED = (
   'evaluation data, and metrics on it',
   'the choice of hyper-parameters by looking at the data',
 )
+_LOCAL_LAYERS = (
+  'layers that stay on the clients (algorithm.local_layers), and predictions '
+  'made with them: they are neither clipped nor noised. The released model has '
+  'the shared layers alone'
+)
 _NO_CLIENTS = (
   'clients as a whole: the privacy of one example is not that of all the data '
   'of its owner'
@@ -183,10 +188,14 @@ def assumptions(
   return found
 
 
-def not_covered(guaranteed: accounting.Guarantee) -> list[str]:
+def not_covered(
+  terms: config.Terms, guaranteed: accounting.Guarantee
+) -> list[str]:
   """Returns what the guarantee does not speak of."""
   if guaranteed.scope is Scope.NONE:
     return ['everything']
   if guaranteed.unit == 'example':
     return [*_NOT_COVERED, _NO_CLIENTS]
+  if terms.algorithm.name in config.LOCAL_LAYERS:
+    return [*_NOT_COVERED, _LOCAL_LAYERS]
   return list(_NOT_COVERED)
