@@ -207,7 +207,7 @@ ALGORITHMS: Mapping[choices.AlgorithmName, Algorithm] = {
         'its control variates are means over clients, each counted once',
       ),
       Rule('client.optimizer', (choices.Optimizer.SGD,), _PLAIN_STEPS),
-      Rule('client.momentum', (None,), _PLAIN_STEPS),
+      Rule('client.momentum', (None, 0.0), _PLAIN_STEPS),
     ),
   ),
   _Algorithm.FED_DYN: Algorithm(
