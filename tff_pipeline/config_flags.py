@@ -129,12 +129,12 @@ def flagfiles_first(argv: Sequence[str]) -> list[str]:
 def suggestions(name: str, flag_values: flags.FlagValues) -> list[str]:
   """Returns the flags that an unknown name may have meant without its section.
 
-  absl suggests by spelling, so it knows no answer to `--learning_rate`.
+  absl suggests by spelling, so it knows no answer to `--momentum`.
 
   >>> flag_values = flags.FlagValues()
   >>> define(flag_values)
-  >>> suggestions('learning_rate', flag_values)
-  ['client.learning_rate', 'server.learning_rate']
+  >>> suggestions('momentum', flag_values)
+  ['client.momentum', 'server.momentum']
   """
   last = name.rpartition('.')[-1]
   return [known for known in flag_values if known.endswith('.' + last)]

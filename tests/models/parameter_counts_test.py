@@ -38,8 +38,10 @@ _NOT_MODELS = {
   'cpu_layers',
   'functional',
   'keyed_layers',
+  'layers',
   'objectives',
   'preprocessing',
+  'split',
 }
 
 
