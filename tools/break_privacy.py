@@ -167,9 +167,23 @@ BREAKS = (
   Break(
     'examples are not clipped in DP-SGD',
     'client_work/dp_sgd.py',
-    'keyed_noise.clip_factor(norms, clip_norm) * losses',
-    'losses',
+    'weighted(chosen, keyed_noise.clip_factor(norms, clip_norm))',
+    'weighted(chosen, tf.ones_like(norms))',
     'client_work/dp_sgd_test.py',
+  ),
+  Break(
+    'the norms of example gradients leave out the biases',
+    'client_work/example_norms.py',
+    'squares += tf.reduce_sum(tf.square(tf.reduce_sum(d, 1)), 1)',
+    'pass',
+    'client_work/example_norms_test.py',
+  ),
+  Break(
+    'an unknown layer, which may mix examples, is trusted',
+    'client_work/example_norms.py',
+    'self._unknown = True',
+    'pass',
+    'client_work/example_norms_test.py',
   ),
   Break(
     'examples of a recurrent model are not clipped in DP-SGD',
