@@ -8,7 +8,7 @@ Differs:  MNIST dealt IID to 6,000 clients of ten examples, and the 2NN, in the
           place of their language and image tasks; 80 rounds.
 Run:      python -m experiments.sweep --experiment=andrew_2021_clipping
           --output_dir=runs/papers/andrew_2021_clipping
-Takes:    not measured yet.
+Takes:    20 s a run on one core, 36 runs (2026-11-24).
 """
 
 from tff_pipeline import config as c
@@ -54,4 +54,8 @@ CLAIM = c.Claim(
       ('adaptive median', _ADAPTIVE, {}),
     )
   ),
+  difference='Up to z 1 the adaptive median does as well as the best fixed '
+  'norm. At z 2 it runs away: the clip norm grows from 0.1 to 8.5 (0.36 at z '
+  '1), because noise spoils the model, which makes updates longer, which '
+  'raises the median and with it the noise. A small fixed norm cannot.',
 )

@@ -6,7 +6,7 @@ Differs:  In nothing. All models are tested on the held-out patients of all
           four hospitals.
 Run:      python -m experiments.sweep --experiment=silos_heart_disease
           --output_dir=runs/papers/silos_heart_disease
-Takes:    not measured yet.
+Takes:    about 15 s a run on one busy core, 54 runs (2026-11-24).
 """
 
 from tff_pipeline import config as c
