@@ -6,6 +6,11 @@ import sys
 import pytest
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+  """Names bytes by argument and place: a packed file holds the time."""
+  return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(autouse=True)
 def ended_global_seed() -> Iterator[None]:
   """Ends TensorFlow's global seed with the test that set it.

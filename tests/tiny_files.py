@@ -40,7 +40,7 @@ def idx(values: np.ndarray, **changes: Any) -> bytes:
   sizes = changes.get('sizes', values.shape)
   header = changes.get('header', (0, 0x08, values.ndim))
   packed = struct.pack('>HBB', *header) + struct.pack(f'>{len(sizes)}I', *sizes)
-  return gzip.compress(packed + values.tobytes())
+  return gzip.compress(packed + values.tobytes(), mtime=0)
 
 
 def fashion_mnist(folder: pathlib.Path) -> dict[str, Any]:

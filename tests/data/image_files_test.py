@@ -127,7 +127,7 @@ _GOOD = tiny_files.idx(_IMAGES)
     (_GOOD[:12], ''),
     (b'', ''),
     (b'\x1f\x8b not a gzip file', ''),
-    (gzip.compress(b'\0\0\x08'), ''),
+    (gzip.compress(b'\0\0\x08', mtime=0), ''),
     (tiny_files.idx(_LABELS), 'in 3 dimensions'),
     (tiny_files.idx(_IMAGES, header=(0, 0x0D, 3)), '0d 03'),
     (tiny_files.idx(_IMAGES, header=(1, 0x08, 3)), '0001'),
