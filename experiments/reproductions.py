@@ -5,7 +5,8 @@
 An argument is a directory with the sweeps of papers, each in a folder that is
 named like its experiment file: `python -m experiments.sweep --experiment=NAME
 --output_dir=runs/papers/NAME`. Papers without runs stand in the table as not
-run. Several directories are read one after another.
+run. Several directories are read one after another. Curves are drawn into the
+folder figures beside the page.
 """
 
 import pathlib
@@ -20,11 +21,14 @@ _OUTPUT = flags.DEFINE_string(
   'output', 'experiments/papers/RESULTS.md', 'Markdown file that is written.'
 )
 PACKAGE = 'experiments.papers.'
+_FIGURES = 'figures'
 
 
 def main(paths: list[str]) -> None:
   """Writes the page."""
   from tff_pipeline.outputs import run_directory
+  from tff_pipeline.report import drawing
+  from tff_pipeline.report import reproduction_curves
   from tff_pipeline.report import reproductions
 
   folders = [pathlib.Path(path) for path in paths]
@@ -32,13 +36,20 @@ def main(paths: list[str]) -> None:
     if not folder.is_dir():
       raise validate.UsageError(f'{folder}: expected a directory of sweeps')
   papers = [_paper(name, folders) for name in names()]
+  output = pathlib.Path(_OUTPUT.value)
+  pictures = {}
+  for figure in filter(None, map(reproduction_curves.figure, papers)):
+    pictures[figure.name] = f'{_FIGURES}/{figure.name}.png'
+    (output.parent / _FIGURES).mkdir(parents=True, exist_ok=True)
+    drawing.save(figure, output.parent / _FIGURES, kinds=['png'])
   page = reproductions.page(
     papers,
+    pictures=pictures,
     command=shlex.join(
       ['python', '-m', 'experiments.reproductions', 'runs/papers']
     ),
   )
-  run_directory.write_text(pathlib.Path(_OUTPUT.value), page)
+  run_directory.write_text(output, page)
   run = sum(bool(paper.runs) for paper in papers)
   print(f'{_OUTPUT.value}: {run} of {len(papers)} papers have runs')
 

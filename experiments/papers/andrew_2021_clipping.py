@@ -47,7 +47,7 @@ CLAIM = c.Claim(
   source='no figure for this task; the claim is that clipping at the adaptive '
   'median does as well as the best fixed norm, which has to be searched for',
   rows=tuple(
-    c.Row(name=f'{how}, z {z:g}', arm={_MECHANISM: mechanism, _NOISE: z} | clip)
+    c.Row(name=f'z {z:g}, {how}', arm={_MECHANISM: mechanism, _NOISE: z} | clip)
     for z in _NOISES
     for how, mechanism, clip in (
       *((f'fixed {s}', _FIXED, {_CLIP: s}) for s in (0.1, 0.3, 1.0)),

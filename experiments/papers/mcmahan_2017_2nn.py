@@ -49,7 +49,7 @@ CLAIM = c.Claim(
       tuned=(_RATE,),
     ),
     c.Row(
-      name='non-IID, two shards of 300',
+      name='non-IID (two shards of 300)',
       arm={'task.partition': 'shards'},
       target=0.97,
       published=664,

@@ -37,7 +37,7 @@ CLAIM = c.Claim(
   rows=(
     c.Row(name='IID', arm={'task.partition': 'iid'}, target=0.99, published=20),
     c.Row(
-      name='non-IID, two shards of 300',
+      name='non-IID (two shards of 300)',
       arm={'task.partition': 'shards'},
       target=0.99,
       published=206,

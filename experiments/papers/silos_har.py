@@ -42,7 +42,7 @@ CLAIM = c.Claim(
   epsilon=8.0,
   source='none: groups are compared with each other',
   rows=tuple(
-    c.Row(name=f'{who}, {price}', arm={_SIZE: size} | arm)
+    c.Row(name=f'{price}, {who}', arm={_SIZE: size} | arm)
     for price, arm in (
       ('ε 2', {_TARGET: 2.0}),
       ('ε 8', {_TARGET: 8.0}),

@@ -42,7 +42,7 @@ CLAIM = c.Claim(
   epsilon=4.0,
   source='none: hospitals are compared with each other',
   rows=tuple(
-    c.Row(name=f'{who}, {price}', arm={_SIZE: size} | arm)
+    c.Row(name=f'{price}, {who}', arm={_SIZE: size} | arm)
     for price, arm in (
       ('ε 1', {_TARGET: 1.0}),
       ('ε 4', {_TARGET: 4.0}),

@@ -67,7 +67,7 @@ def _cells(page, name):
 
 
 def _page(*papers):
-  return reproductions.page(papers, command='this')
+  return reproductions.page(papers, command='this', pictures={})
 
 
 def test_fields_are_read_over_lines_and_hyphens():

@@ -52,6 +52,7 @@ class Claim:
     accuracy: Lowest and highest final accuracy over the named seeds; unset
       where the rows say it.
     rows: Figures of a paper, for the table of reproductions.
+    metric: Column of the metrics whose curves are drawn.
     difference: Where our figures differ from those, and why, as far as it is
       known; whole sentences.
   """
@@ -60,6 +61,7 @@ class Claim:
   source: str
   accuracy: tuple[float, float] | None = None
   rows: tuple[Row, ...] = ()
+  metric: str = 'test_accuracy'
   difference: str = ''
 
   def __post_init__(self) -> None:

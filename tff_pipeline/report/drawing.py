@@ -99,8 +99,10 @@ class Figure:
     caption: How to read it, what intervals are, which epsilon is meant.
     panels: Number of axes.
     draw: Fills one list of axes.
-    height: Of one panel, in inches.
+    height: Of all rows of panels where it is WIDE, of one panel where it is
+      NARROW, in inches.
     narrow_height: The same where it is NARROW; `None` for a little less.
+    columns: Panels side by side where it is WIDE; `None` for all of them.
   """
 
   name: str
@@ -110,6 +112,7 @@ class Figure:
   panels: int = 1
   height: float = 3.4
   narrow_height: float | None = None
+  columns: int | None = None
 
 
 def inline_svg(drawn: Figure, shape: Shape) -> str:
@@ -128,10 +131,15 @@ def inline_svg(drawn: Figure, shape: Shape) -> str:
   return text.replace('<svg', '<svg aria-hidden="true"', 1)
 
 
-def save(drawn: Figure, folder: pathlib.Path) -> list[pathlib.Path]:
-  """Writes PNG and SVG, wide, on white; returns their paths."""
+def save(
+  drawn: Figure,
+  folder: pathlib.Path,
+  *,
+  kinds: Sequence[str] = ('png', 'svg'),
+) -> list[pathlib.Path]:
+  """Writes a file of each kind, wide, on white; returns their paths."""
   paths = []
-  for kind in ('png', 'svg'):
+  for kind in kinds:
     path = folder / f'{drawn.name}.{kind}'
     path.write_bytes(_render(drawn, Shape.WIDE, kind=kind, paper=PAPER))
     paths.append(path)
@@ -141,14 +149,16 @@ def save(drawn: Figure, folder: pathlib.Path) -> list[pathlib.Path]:
 def _render(drawn: Figure, shape: Shape, *, kind: str, paper: str) -> bytes:
   with _style(drawn.name):
     wide = shape is Shape.WIDE
-    columns = drawn.panels if wide else 1
-    rows = 1 if wide else drawn.panels
+    columns = (drawn.columns or drawn.panels) if wide else 1
+    rows = math.ceil(drawn.panels / columns)
     narrow = drawn.narrow_height or drawn.height * 0.92
     size = (9.4, drawn.height) if wide else (4.1, narrow * rows)
     canvas = mpl_figure.Figure(size, layout='constrained', facecolor=paper)
     canvas.get_layout_engine().set(wspace=0.06, hspace=0.05)
     axes = canvas.subplots(rows, columns, squeeze=False).ravel().tolist()
-    drawn.draw(axes, shape)
+    for unused in axes[drawn.panels :]:
+      unused.remove()
+    drawn.draw(axes[: drawn.panels], shape)
     file = io.BytesIO()
     # No date, so that the same run gives the same file.
     metadata = {'Date': None} if kind == 'svg' else None

@@ -24,7 +24,9 @@ FIELDS = ('Paper', 'Differs', 'Run', 'Takes')
 """What the docstring of an experiment file says, each after its name."""
 
 NOT_RUN = '*not run here*'
-_METRIC = reading.TEST + 'accuracy'
+METRIC = reading.TEST + 'accuracy'
+"""What rows are about."""
+
 _COLUMNS = (
   'row',
   'published',
@@ -146,9 +148,9 @@ def measure(row: config.Row, runs: Sequence[reading.Run]) -> Measured | None:
 
 def _figure(row: config.Row, run: reading.Run) -> float:
   if row.target is None:
-    return run.final(_METRIC)
+    return run.final(METRIC)
   rows = run.evaluated
-  met = rows[rows[_METRIC] >= row.target]
+  met = rows[rows[METRIC] >= row.target]
   return float(met['round'].iloc[0]) if len(met) else math.nan
 
 
@@ -161,17 +163,20 @@ def _badness(row: config.Row, measured: Measured) -> tuple[float, float]:
   return (missed, mean if row.target is not None else -mean)
 
 
-def page(papers: Sequence[Paper], *, command: str) -> str:
+def page(
+  papers: Sequence[Paper], *, command: str, pictures: Mapping[str, str]
+) -> str:
   """Returns the whole page.
 
   Args:
     papers: In the order of the page.
     command: What writes it.
+    pictures: Paper's name -> path of its curves from the page on.
 
   Raises:
     UsageError: If the runs of a row are not alike.
   """
-  sections = [_section(paper) for paper in papers]
+  sections = [_section(paper, pictures.get(paper.name)) for paper in papers]
   hours = sum(
     _minutes(run) for paper in papers for run in paper.runs if run.is_finished
   )
@@ -190,7 +195,9 @@ def page(papers: Sequence[Paper], *, command: str) -> str:
         '± standard deviation over seeds. A figure with a target is the first '
         'evaluated round that reaches it. ε is that of one run, rounded up: '
         'choosing among runs is not paid for. Ours is the tighter of two '
-        'accountants, so it may be below the published one at the same noise.',
+        'accountants, so it may be below the published one at the same noise. '
+        'Curves are means over seeds, bands their range, hollow marks what was '
+        'published.',
         *sections,
       ]
     )
@@ -198,7 +205,7 @@ def page(papers: Sequence[Paper], *, command: str) -> str:
   )
 
 
-def _section(paper: Paper) -> str:
+def _section(paper: Paper, picture: str | None) -> str:
   said = fields(paper.documentation)
   title = inspect.cleandoc(paper.documentation).splitlines()[0]
   rows = [(row, measure(row, paper.runs)) for row in paper.claim.rows]
@@ -215,6 +222,7 @@ def _section(paper: Paper) -> str:
     f'{said["Paper"]} Published figures: {paper.claim.source}.',
     f'Differs: {said["Differs"]}',
     '\n'.join(lines),
+    f'![Curves of {paper.name}]({picture})' if picture else '',
     _provenance(found),
     paper.claim.difference,
     f'`{said["Run"]}`',
@@ -258,7 +266,7 @@ def _cells(
 def _ours(row: config.Row, measured: Measured) -> str:
   reached, all_runs = measured.reached, len(measured.figures)
   if not reached:
-    best = max(run.evaluated[_METRIC].max() for run in measured.arm.runs)
+    best = max(run.evaluated[METRIC].max() for run in measured.arm.runs)
     text = f'not in {max(r.rounds for r in measured.arm.runs)}; best {best:.3f}'
   else:
     digits = 3 if row.target is None else 0
