@@ -1,6 +1,8 @@
 """What tests of several folders ask for, and what ends with each of them."""
 
 from collections.abc import Iterator
+import pathlib
+import shutil
 import sys
 
 import pytest
@@ -30,6 +32,38 @@ def without_reports() -> Iterator[None]:
 
   with small_runs.without_reports():
     yield
+
+
+@pytest.fixture(scope='session')
+def whole_run(tmp_path_factory) -> pathlib.Path:
+  """An uninterrupted run of `small_runs.build()`: six rounds, saved every two.
+
+  Not to be written to.
+  """
+  from tests import small_runs
+  from tff_pipeline import experiment
+
+  folder = tmp_path_factory.mktemp('runs') / 'whole'
+  with small_runs.cached_parts(), small_runs.without_reports():
+    experiment.run(small_runs.build(), folder)
+  return folder
+
+
+@pytest.fixture(scope='session')
+def crashed_in_4(tmp_path_factory) -> pathlib.Path:
+  """The same, crashed in round 4: checkpoint 2, rows to 3, ledger to 4."""
+  from tests import small_runs
+
+  folder = tmp_path_factory.mktemp('runs') / 'crashed'
+  with small_runs.cached_parts(), small_runs.without_reports():
+    small_runs.crashed(small_runs.build(), folder, in_round=4)
+  return folder
+
+
+@pytest.fixture
+def crashed_run(crashed_in_4, tmp_path) -> pathlib.Path:
+  """A copy of it, to go on with or to damage."""
+  return shutil.copytree(crashed_in_4, tmp_path / 'crashed')
 
 
 @pytest.fixture(scope='session')

@@ -146,6 +146,11 @@ def ledger(folder: pathlib.Path) -> list[tuple[int, int, str]]:
   return [tuple(json.loads(line).values()) for line in lines]
 
 
+def attempts(folder: pathlib.Path) -> list[tuple[int, int]]:
+  """Returns (round, attempt) of each line of the ledger."""
+  return [(r, attempt) for r, attempt, _ in ledger(folder)]
+
+
 def weights(folder: pathlib.Path) -> list[np.ndarray]:
   """Returns the weights of the saved model."""
   model = tf.keras.models.load_model(folder / 'model')
@@ -202,6 +207,13 @@ def assert_same(
   for statement in (ours, theirs):
     statement.pop('attempts_replayed')
   assert ours == theirs
+
+
+def assert_finished_like(folder: pathlib.Path, whole: pathlib.Path) -> None:
+  """Asserts that a run of `build()` ended as an uninterrupted one did."""
+  assert_same(folder, whole, build())
+  summary = json.loads((folder / 'summary.json').read_text())
+  assert summary['status'] == experiment.FINISHED
 
 
 def assert_same_rows(

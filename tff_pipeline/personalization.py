@@ -254,6 +254,7 @@ class _Adapter:
         weights=self._weights,
         element=element,
       )
+    # TensorFlow's own settings; see `engines.threads`.
     self._session = tf.compat.v1.Session(
       graph=graph, config=tf.compat.v1.ConfigProto()
     )

@@ -9,8 +9,8 @@ Run:      python -m experiments.sweep --experiment=reddi_2021_emnist
 Takes:    not run here: it needs a download and a bigger machine.
 """
 
+from experiments.papers import _reddi_2021
 from tff_pipeline import config as c
-from tff_pipeline.sweeps import design
 
 CONFIG = c.Experiment(
   task=c.Task(name='emnist_characters'),
@@ -22,31 +22,12 @@ CONFIG = c.Experiment(
   rounds=1500,
   evaluate_every=25,
 )
-_OPTIMIZER, _MOMENTUM = 'server.optimizer', 'server.momentum'
-SWEEP = design.zipped(
-  {
-    _OPTIMIZER: ('adagrad', 'adam', 'yogi', 'sgd', 'sgd'),
-    'client.learning_rate': (0.0316, 0.0316, 0.0316, 0.0316, 0.1),
-    'server.learning_rate': (0.1, 0.00316, 0.00316, 0.316, 1.0),
-    'server.epsilon': (0.01, 0.0001, 0.0001, None, None),
-    _MOMENTUM: (None, None, None, 0.9, None),
-  }
+SWEEP = _reddi_2021.sweep(
+  client_rates=(0.0316, 0.0316, 0.0316, 0.0316, 0.1),
+  server_rates=(0.1, 0.00316, 0.00316, 0.316, 1.0),
+  epsilons=(0.01, 0.0001, 0.0001),
 )
-CLAIM = c.Claim(
-  epsilon=float('inf'),
+CLAIM = _reddi_2021.claim(
   source='Table 1, recalled, not looked up again',
-  rows=tuple(
-    c.Row(
-      name=name,
-      arm={_OPTIMIZER: optimizer, _MOMENTUM: momentum},
-      published=published,
-    )
-    for name, optimizer, momentum, published in (
-      ('FedAdagrad', 'adagrad', None, 0.851),
-      ('FedAdam', 'adam', None, 0.856),
-      ('FedYogi', 'yogi', None, 0.855),
-      ('FedAvgM', 'sgd', 0.9, 0.852),
-      ('FedAvg', 'sgd', None, 0.849),
-    )
-  ),
+  published=(0.851, 0.856, 0.855, 0.852, 0.849),
 )

@@ -10,8 +10,8 @@ Run:      python -m experiments.sweep --experiment=reddi_2021_shakespeare
 Takes:    6 s a round and 22 s an evaluation on one busy core (2026-11-24).
 """
 
+from experiments.papers import _reddi_2021
 from tff_pipeline import config as c
-from tff_pipeline.sweeps import design
 
 CONFIG = c.Experiment(
   task=c.Task(name='shakespeare'),
@@ -23,31 +23,12 @@ CONFIG = c.Experiment(
   rounds=100,
   evaluate_every=25,
 )
-_OPTIMIZER, _MOMENTUM = 'server.optimizer', 'server.momentum'
-SWEEP = design.zipped(
-  {
-    _OPTIMIZER: ('adagrad', 'adam', 'yogi', 'sgd', 'sgd'),
-    'client.learning_rate': (1.0, 1.0, 1.0, 1.0, 1.0),
-    'server.learning_rate': (0.316, 0.01, 0.01, 0.316, 1.0),
-    'server.epsilon': (0.1, 0.001, 0.001, None, None),
-    _MOMENTUM: (None, None, None, 0.9, None),
-  }
+SWEEP = _reddi_2021.sweep(
+  client_rates=(1.0, 1.0, 1.0, 1.0, 1.0),
+  server_rates=(0.316, 0.01, 0.01, 0.316, 1.0),
+  epsilons=(0.1, 0.001, 0.001),
 )
-CLAIM = c.Claim(
-  epsilon=float('inf'),
+CLAIM = _reddi_2021.claim(
   source='Table 1, recalled, not looked up again',
-  rows=tuple(
-    c.Row(
-      name=name,
-      arm={_OPTIMIZER: optimizer, _MOMENTUM: momentum},
-      published=published,
-    )
-    for name, optimizer, momentum, published in (
-      ('FedAdagrad', 'adagrad', None, 0.575),
-      ('FedAdam', 'adam', None, 0.57),
-      ('FedYogi', 'yogi', None, 0.572),
-      ('FedAvgM', 'sgd', 0.9, 0.573),
-      ('FedAvg', 'sgd', None, 0.569),
-    )
-  ),
+  published=(0.575, 0.57, 0.572, 0.573, 0.569),
 )

@@ -10,8 +10,8 @@ Run:      python -m experiments.sweep
 Takes:    not run here: it needs a download and a bigger machine.
 """
 
+from experiments.papers import _reddi_2021
 from tff_pipeline import config as c
-from tff_pipeline.sweeps import design
 
 CONFIG = c.Experiment(
   task=c.Task(name='stackoverflow_words'),
@@ -23,31 +23,9 @@ CONFIG = c.Experiment(
   rounds=1500,
   evaluate_every=100,
 )
-_OPTIMIZER, _MOMENTUM = 'server.optimizer', 'server.momentum'
-SWEEP = design.zipped(
-  {
-    _OPTIMIZER: ('adagrad', 'adam', 'yogi', 'sgd', 'sgd'),
-    'client.learning_rate': (0.316, 0.316, 0.316, 0.316, 0.316),
-    'server.learning_rate': (0.0316, 0.01, 0.01, 1.0, 1.0),
-    'server.epsilon': (0.0001, 1e-05, 1e-05, None, None),
-    _MOMENTUM: (None, None, None, 0.9, None),
-  }
+SWEEP = _reddi_2021.sweep(
+  client_rates=(0.316, 0.316, 0.316, 0.316, 0.316),
+  server_rates=(0.0316, 0.01, 0.01, 1.0, 1.0),
+  epsilons=(0.0001, 1e-05, 1e-05),
 )
-CLAIM = c.Claim(
-  epsilon=float('inf'),
-  source='none looked up',
-  rows=tuple(
-    c.Row(
-      name=name,
-      arm={_OPTIMIZER: optimizer, _MOMENTUM: momentum},
-      published=published,
-    )
-    for name, optimizer, momentum, published in (
-      ('FedAdagrad', 'adagrad', None, None),
-      ('FedAdam', 'adam', None, None),
-      ('FedYogi', 'yogi', None, None),
-      ('FedAvgM', 'sgd', 0.9, None),
-      ('FedAvg', 'sgd', None, None),
-    )
-  ),
-)
+CLAIM = _reddi_2021.claim(source='none looked up')

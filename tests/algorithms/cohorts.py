@@ -17,6 +17,8 @@ KEY = (5, -6)
 SIZES = (7, 1, 12, 4, 9, 20)
 # Unequal cohorts, an empty one, and one client alone.
 COHORTS = ([0, 2, 3, 5], [1], [], [0, 1, 2, 3, 4])
+# Clients 0 and 3 come back; 4 does after an empty round; 5 never takes part.
+RETURNING = ([0, 2, 3], [1], [], [0, 3, 4], [4], [0, 1, 2, 3, 4])
 CLIENT = config.Client(epochs=2, batch_size=5, learning_rate=0.1, shuffle='off')
 SERVER = config.Server(learning_rate=1.0)
 
@@ -119,7 +121,12 @@ def weights(rounds) -> list[np.ndarray]:
 
 def assert_equal(ours, theirs, *, tolerance: float = 3e-6) -> None:
   """Asserts that two runs have the same weights after each round."""
-  for one, other in zip(weights(ours), weights(theirs), strict=True):
+  assert_close(weights(ours), weights(theirs), tolerance=tolerance)
+
+
+def assert_close(found, expected, *, tolerance: float = 5e-6) -> None:
+  """Asserts that two lists of tensors are equal."""
+  for one, other in zip(found, expected, strict=True):
     np.testing.assert_allclose(one, other, atol=tolerance, rtol=0)
 
 
@@ -152,6 +159,14 @@ def linear() -> tf.keras.Model:
   return tf.keras.Sequential(
     [tf.keras.Input((6,)), tf.keras.layers.Dense(small_models.CLASSES)]
   )
+
+
+def numpy_start() -> list[np.ndarray]:
+  """Returns the initial weights of `linear` in float64."""
+  return [
+    np.array(w, np.float64)
+    for w in small_models.build(linear).initial_weights[0]
+  ]
 
 
 def numpy_steps(weights, x, y, *, client, drift=lambda weights, start: 0.0):

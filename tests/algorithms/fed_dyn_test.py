@@ -1,7 +1,5 @@
 """FedDyn against the paper's algorithm in NumPy, and its special cases."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -9,13 +7,9 @@ from tests import small_models
 from tests.algorithms import cohorts
 from tff_pipeline import config
 from tff_pipeline.algorithms import fed_dyn
-from tff_pipeline.client_work import dp_sgd
-from tff_pipeline.client_work import protection as protections
 
 _STRENGTH = 0.4
 _ALGORITHM = config.Algorithm(name='fed_dyn', regularization_strength=_STRENGTH)
-# Clients 0 and 3 come back; 4 does after an empty round; 5 never takes part.
-_COHORTS = ([0, 2, 3], [1], [], [0, 3, 4], [4], [0, 1, 2, 3, 4])
 
 
 def _build(**settings):
@@ -24,10 +18,7 @@ def _build(**settings):
 
 def _reference(some, *, population=6):
   """Algorithm 1 as printed, with h; returns weights by round, h and the g_k."""
-  weights = [
-    np.array(w, np.float64)
-    for w in small_models.build(cohorts.linear).initial_weights[0]
-  ]
+  weights = cohorts.numpy_start()
   server = [np.zeros_like(w) for w in weights]
   found, gradients = [], {}
   for cohort in some:
@@ -61,31 +52,26 @@ def _reference(some, *, population=6):
   return found, server, gradients
 
 
-def _assert_close(found, expected, tolerance=5e-6):
-  for one, other in zip(found, expected, strict=True):
-    np.testing.assert_allclose(one, other, atol=tolerance, rtol=0)
-
-
 @pytest.fixture(scope='module')
 def whole():
-  return cohorts.run_and_keep(_build(), cohorts=_COHORTS)
+  return cohorts.run_and_keep(_build(), cohorts=cohorts.RETURNING)
 
 
 def _assert_equals_the_paper(run, expected):
   rounds, state, store = run
   expected, server, gradients = expected
   for (found, _), wanted in zip(rounds, expected, strict=True):
-    _assert_close(found, wanted)
+    cohorts.assert_close(found, wanted)
   assert store.clients == sorted(gradients) == [0, 1, 2, 3, 4]
   for index, wanted in gradients.items():
-    _assert_close(store.state(index)[fed_dyn.GRADIENT], wanted)
+    cohorts.assert_close(store.state(index)[fed_dyn.GRADIENT], wanted)
   _, total = state.aggregator
-  _assert_close([_STRENGTH * t for t in total], server)
+  cohorts.assert_close([_STRENGTH * t for t in total], server)
 
 
 def test_equals_the_papers_algorithm(whole):
   """Unequal clients, cohorts of many sizes, weights and all states."""
-  expected = _reference(_COHORTS)
+  expected = _reference(cohorts.RETURNING)
   _assert_equals_the_paper(whole, expected)
   _, server, gradients = expected
   # h is the mean of the g_k of all clients, as in the paper.
@@ -96,8 +82,8 @@ def test_equals_the_papers_algorithm(whole):
 
 @pytest.mark.slow
 def test_equals_the_papers_algorithm_of_a_larger_population(whole):
-  run = cohorts.run_and_keep(_build(population=60), cohorts=_COHORTS)
-  _assert_equals_the_paper(run, _reference(_COHORTS, population=60))
+  run = cohorts.run_and_keep(_build(population=60), cohorts=cohorts.RETURNING)
+  _assert_equals_the_paper(run, _reference(cohorts.RETURNING, population=60))
   assert np.abs(run[0][-1][0][0] - whole[0][-1][0][0]).max() > 1e-3
 
 
@@ -105,7 +91,7 @@ def test_first_round_is_a_longer_step_of_fed_prox(whole):
   prox = config.Algorithm(name='fed_prox', proximal_strength=_STRENGTH)
   ours, _ = whole[0][0]
   [(theirs, _)] = cohorts.run(
-    cohorts.build(prox, factory=cohorts.linear), cohorts=_COHORTS[:1]
+    cohorts.build(prox, factory=cohorts.linear), cohorts=cohorts.RETURNING[:1]
   )
   start = small_models.build(cohorts.linear).initial_weights[0]
   for w, one, other in zip(start, ours, theirs, strict=True):
@@ -123,28 +109,3 @@ def test_rejected_client_keeps_its_gradient_and_does_not_count():
   assert rounds[0][1]['client_work']['train']['rejected_updates'] == 1
   cohorts.assert_equal(rounds, alone, tolerance=1e-6)
   assert all(np.all(g == 0) for g in kept.state(2)[fed_dyn.GRADIENT])
-
-
-@pytest.mark.parametrize(
-  'settings, message',
-  [
-    ({'population': 0}, 'population of 1 or more'),
-    (
-      {
-        'protection': dataclasses.replace(
-          protections.UNPROTECTED, gradient=dp_sgd.gradient
-        )
-      },
-      'no noise on local steps',
-    ),
-  ],
-)
-def test_what_makes_no_sense_is_refused(settings, message):
-  with pytest.raises(ValueError, match=message):
-    _build(**settings)
-
-
-def test_weights_by_examples_are_refused():
-  weighted = dataclasses.replace(_ALGORITHM, weighting='num_examples')
-  with pytest.raises(ValueError, match='uniform weighting'):
-    cohorts.build(weighted)

@@ -1,13 +1,7 @@
 """FedSGD is FedAvg of one step on everything; the batch size is no matter."""
 
-import dataclasses
-
-import pytest
-
 from tests.algorithms import cohorts
 from tff_pipeline import config
-from tff_pipeline.client_work import dp_sgd
-from tff_pipeline.client_work import protection as protections
 
 _ALGORITHM = config.Algorithm(name='fed_sgd', weighting='num_examples')
 _CLIENT = config.Client(batch_size=5)
@@ -35,9 +29,3 @@ def test_batch_size_changes_nothing():
     return cohorts.run(process, client=client)
 
   cohorts.assert_equal(run(3), run(100))
-
-
-def test_noise_on_steps_is_not_dropped_silently():
-  noisy = dataclasses.replace(protections.UNPROTECTED, gradient=dp_sgd.gradient)
-  with pytest.raises(ValueError, match='no noise on local steps'):
-    cohorts.build(_ALGORITHM, client=_CLIENT, protection=noisy)

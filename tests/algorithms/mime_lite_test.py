@@ -1,15 +1,12 @@
-"""MimeLite's special case, and what is refused; equality is in table_test."""
+"""MimeLite against the paper in NumPy, and its special cases."""
 
 import dataclasses
 
 import numpy as np
-import pytest
 
 from tests import small_models
 from tests.algorithms import cohorts
 from tff_pipeline import config
-from tff_pipeline.client_work import dp_sgd
-from tff_pipeline.client_work import protection as protections
 
 _ALGORITHM = config.Algorithm(name='mime_lite', weighting='num_examples')
 
@@ -71,9 +68,3 @@ def test_scheduled_rate_is_the_rounds_own():
   )
   plain = cohorts.run(cohorts.build(_ALGORITHM, client=half), cohorts=[[2]])
   cohorts.assert_equal(scheduled[1:], plain, tolerance=1e-6)
-
-
-def test_noise_on_steps_is_not_dropped_silently():
-  noisy = dataclasses.replace(protections.UNPROTECTED, gradient=dp_sgd.gradient)
-  with pytest.raises(ValueError, match='no noise on local steps'):
-    cohorts.build(_ALGORITHM, protection=noisy)

@@ -34,10 +34,7 @@ def test_equals_the_papers_algorithm(fairness):
   ours = cohorts.run(
     cohorts.build(_algorithm(fairness), factory=cohorts.linear), cohorts=some
   )
-  weights = [
-    np.array(w, np.float64)
-    for w in small_models.build(cohorts.linear).initial_weights[0]
-  ]
+  weights = cohorts.numpy_start()
   for cohort, (found, _) in zip(some, ours, strict=True):
     weights = _algorithm_2(
       weights,
@@ -45,8 +42,7 @@ def test_equals_the_papers_algorithm(fairness):
       q=fairness,
       client=cohorts.CLIENT,
     )
-    for one, other in zip(found, weights, strict=True):
-      np.testing.assert_allclose(one, other, atol=3e-6, rtol=0)
+    cohorts.assert_close(found, weights, tolerance=3e-6)
 
 
 def test_zero_fairness_is_uniform_fed_avg():

@@ -12,32 +12,21 @@ from tests.algorithms import cohorts
 from tff_pipeline import config
 from tff_pipeline.algorithms import scaffold
 from tff_pipeline.algorithms import table
-from tff_pipeline.client_work import dp_sgd
-from tff_pipeline.client_work import protection as protections
 from tff_pipeline.data import client_data
 from tff_pipeline.engines import client_store
 from tff_pipeline.engines import engine as engines
 
 _ALGORITHM = config.Algorithm(name='scaffold')
 _FED_AVG = config.Algorithm()
-# Clients 0 and 3 come back; 4 does after an empty round; 5 never takes part.
-_COHORTS = ([0, 2, 3], [1], [], [0, 3, 4], [4], [0, 1, 2, 3, 4])
 
 
 def _build(**settings):
   return cohorts.build(_ALGORITHM, factory=cohorts.linear, **settings)
 
 
-def _start():
-  return [
-    np.array(w, np.float64)
-    for w in small_models.build(cohorts.linear).initial_weights[0]
-  ]
-
-
 def _reference(some, *, client, server_rate=1.0, population=6):
   """Algorithm 1, option II; returns weights by round, c and the c_k."""
-  weights, found, controls = _start(), [], {}
+  weights, found, controls = cohorts.numpy_start(), [], {}
   mean = [np.zeros_like(w) for w in weights]
   for cohort in some:
     data = cohorts.numpy_clients(cohorts.data(), cohort)
@@ -71,30 +60,25 @@ def _reference(some, *, client, server_rate=1.0, population=6):
   return found, mean, controls
 
 
-def _assert_close(found, expected, tolerance=5e-6):
-  for one, other in zip(found, expected, strict=True):
-    np.testing.assert_allclose(one, other, atol=tolerance, rtol=0)
-
-
 @pytest.fixture(scope='module')
 def whole():
-  return cohorts.run_and_keep(_build(), cohorts=_COHORTS)
+  return cohorts.run_and_keep(_build(), cohorts=cohorts.RETURNING)
 
 
 def _assert_equals_the_paper(run, expected):
   rounds, state, store = run
   weights, mean, controls = expected
   for (found, _), wanted in zip(rounds, weights, strict=True):
-    _assert_close(found, wanted)
+    cohorts.assert_close(found, wanted)
   assert store.clients == sorted(controls) == [0, 1, 2, 3, 4]
   for index, wanted in controls.items():
-    _assert_close(store.state(index)[scaffold.CONTROL], wanted)
-  _assert_close(state.client_work[scaffold.CONTROL], mean)
+    cohorts.assert_close(store.state(index)[scaffold.CONTROL], wanted)
+  cohorts.assert_close(state.client_work[scaffold.CONTROL], mean)
 
 
 def test_equals_the_papers_algorithm(whole):
   """Unequal clients, cohorts of many sizes, weights and all states."""
-  expected = _reference(_COHORTS, client=cohorts.CLIENT)
+  expected = _reference(cohorts.RETURNING, client=cohorts.CLIENT)
   _assert_equals_the_paper(whole, expected)
 
 
@@ -102,10 +86,10 @@ def test_equals_the_papers_algorithm(whole):
 def test_equals_the_papers_algorithm_of_other_settings(whole):
   server = dataclasses.replace(cohorts.SERVER, learning_rate=0.7)
   run = cohorts.run_and_keep(
-    _build(server=server, population=60), cohorts=_COHORTS
+    _build(server=server, population=60), cohorts=cohorts.RETURNING
   )
   settings = {'server_rate': 0.7, 'population': 60}
-  expected = _reference(_COHORTS, client=cohorts.CLIENT, **settings)
+  expected = _reference(cohorts.RETURNING, client=cohorts.CLIENT, **settings)
   _assert_equals_the_paper(run, expected)
   assert np.abs(run[0][-1][0][0] - whole[0][-1][0][0]).max() > 1e-3
 
@@ -119,13 +103,15 @@ def test_servers_control_is_the_mean_of_all_clients(whole):
       *(store.state(i)[scaffold.CONTROL] for i in store.clients), strict=True
     )
   ]
-  _assert_close(state.client_work[scaffold.CONTROL], [s / 6 for s in sums])
+  cohorts.assert_close(
+    state.client_work[scaffold.CONTROL], [s / 6 for s in sums]
+  )
   assert max(np.abs(s).max() for s in sums) > 1e-2
 
 
 def test_first_round_is_fed_avg_and_the_fourth_is_not(whole):
   plain = cohorts.run(
-    cohorts.build(_FED_AVG, factory=cohorts.linear), cohorts=_COHORTS
+    cohorts.build(_FED_AVG, factory=cohorts.linear), cohorts=cohorts.RETURNING
   )
   ours, *_ = whole
   cohorts.assert_equal(ours[:1], plain[:1], tolerance=1e-6)
@@ -137,10 +123,10 @@ def test_one_client_in_every_round_is_its_sgd():
   client = cohorts.CLIENT
   rounds = cohorts.run(_build(population=1), cohorts=[[3]] * 4)
   [(x, y)] = cohorts.numpy_clients(cohorts.data(), [3])
-  weights = _start()
+  weights = cohorts.numpy_start()
   for found, _ in rounds:
     weights = cohorts.numpy_steps(weights, x, y, client=client)
-    _assert_close(found, weights)
+    cohorts.assert_close(found, weights)
 
 
 def test_steps_are_those_that_were_taken():
@@ -150,13 +136,13 @@ def test_steps_are_those_that_were_taken():
   )
   x, y = cohorts.numpy_clients(cohorts.data(), [2])[0]
   # Three steps of five of twelve examples, the third over the last two.
-  start = _start()
+  start = cohorts.numpy_start()
   trained = cohorts.numpy_steps(
     start, x, y, client=dataclasses.replace(client, epochs=1)
   )
-  _assert_close(rounds[0][0], trained)
+  cohorts.assert_close(rounds[0][0], trained)
   control = [(w - t) / 0.3 for w, t in zip(start, trained, strict=True)]
-  _assert_close(store.state(2)[scaffold.CONTROL], control)
+  cohorts.assert_close(store.state(2)[scaffold.CONTROL], control)
 
 
 @pytest.mark.slow
@@ -174,7 +160,7 @@ def test_scheduled_rate_divides_the_way():
   )
   cohorts.assert_equal(scheduled[1:], plain, tolerance=1e-6)
   for index in (2, 3):
-    _assert_close(
+    cohorts.assert_close(
       kept.state(index)[scaffold.CONTROL],
       expected.state(index)[scaffold.CONTROL],
     )
@@ -185,37 +171,12 @@ def test_rejected_client_keeps_its_control_and_changes_nothing(whole):
   first = slice(data.offsets[2], data.offsets[3])
   data.examples.x[first] = np.inf
   rounds, _, kept = cohorts.run_and_keep(
-    _build(), clients=data, cohorts=_COHORTS
+    _build(), clients=data, cohorts=cohorts.RETURNING
   )
   assert all(np.all(c == 0) for c in kept.state(2)[scaffold.CONTROL])
   assert np.abs(whole[2].state(2)[scaffold.CONTROL][0]).max() > 1e-3
   assert rounds[0][1]['client_work']['train']['rejected_updates'] == 1
   assert all(np.all(np.isfinite(w)) for w in rounds[-1][0])
-
-
-@pytest.mark.parametrize(
-  'settings, message',
-  [
-    ({'population': 0}, 'population of at least 1'),
-    (
-      {
-        'protection': dataclasses.replace(
-          protections.UNPROTECTED, gradient=dp_sgd.gradient
-        )
-      },
-      'no noise on local steps',
-    ),
-  ],
-)
-def test_what_makes_no_sense_is_refused(settings, message):
-  with pytest.raises(ValueError, match=message):
-    _build(**settings)
-
-
-def test_weights_by_examples_are_refused():
-  weighted = dataclasses.replace(_ALGORITHM, weighting='num_examples')
-  with pytest.raises(ValueError, match='uniform weighting'):
-    cohorts.build(weighted)
 
 
 def _many_clients(number):

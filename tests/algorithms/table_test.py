@@ -15,6 +15,8 @@ from tests.algorithms import partial_test
 from tff_pipeline import config
 from tff_pipeline import validate
 from tff_pipeline.algorithms import table
+from tff_pipeline.client_work import dp_sgd
+from tff_pipeline.client_work import protection as protections
 from tff_pipeline.engines import state_channel
 
 sgd = tff.learning.optimizers.build_sgdm
@@ -44,6 +46,15 @@ def _algorithm(name, **leaves):
 
 def _client(**leaves):
   return dataclasses.replace(cohorts.CLIENT, **leaves)
+
+
+def _process(row, **changes):
+  settings = {
+    'algorithm': row.algorithm,
+    'client': row.client,
+    'server': row.server,
+  }
+  return cohorts.build(**settings | changes)
 
 
 _ADAPTIVE = {
@@ -386,19 +397,44 @@ def test_leaf_that_does_not_fit_is_refused(name, changes, flag):
     _experiment(ROWS[name], **changes)
 
 
+# Builders refuse by themselves what would go wrong without a word.
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['fed_sgd', 'mime_lite', 'scaffold', 'fed_dyn', 'fed_rep', 'fed_recon'],
+)
+def test_noise_on_steps_is_not_dropped_silently(name):
+  noisy = dataclasses.replace(protections.UNPROTECTED, gradient=dp_sgd.gradient)
+  with pytest.raises(ValueError, match='no noise on (local )?steps'):
+    _process(ROWS[name], protection=noisy)
+
+
+@pytest.mark.parametrize('name', ['q_fed_avg', 'scaffold', 'fed_dyn'])
+def test_weights_by_examples_are_not_dropped_silently(name):
+  row = ROWS[name]
+  weighted = dataclasses.replace(row.algorithm, weighting='num_examples')
+  with pytest.raises(ValueError, match='uniform weighting'):
+    _process(row, algorithm=weighted)
+
+
+@pytest.mark.parametrize('name', ['scaffold', 'fed_dyn'])
+def test_mean_over_nobody_is_refused(name):
+  with pytest.raises(ValueError, match='Expected a population of'):
+    _process(ROWS[name], population=0)
+
+
 def test_declared_client_state_is_the_one_that_is_kept():
   for name in table.TABLE:
     row = next(r for r in ROWS.values() if r.algorithm.name is name)
-    channel = state_channel.find(
-      cohorts.build(row.algorithm, client=row.client, server=row.server)
-    )
+    channel = state_channel.find(_process(row))
     declared = config.ALGORITHMS[name].client_state
     assert (channel is None) == (declared is None), name
 
 
 @each_row
 def test_engines_and_stock_builder_agree(row):
-  process = cohorts.build(row.algorithm, client=row.client, server=row.server)
+  process = _process(row)
   ours = cohorts.run(process, client=row.client)
   cohorts.assert_moved(ours)
   reference = cohorts.run(

@@ -10,10 +10,11 @@ import pytest
 from tests import synthetic_runs
 from tff_pipeline import config
 from tff_pipeline import validate
-from tff_pipeline.report import contents
 from tff_pipeline.report import drawing
 from tff_pipeline.report import page
 from tff_pipeline.report import reading
+from tff_pipeline.report import run_contents
+from tff_pipeline.report import sweep_contents
 
 _VOID = {'meta', 'link', 'br', 'img', 'hr', 'input'}
 
@@ -67,7 +68,7 @@ def _run(tmp_path, name='run', *, options=None, **changes):
 
 
 def _html(run):
-  return _check(page.to_html(contents.of_run(run)))
+  return _check(page.to_html(run_contents.build(run)))
 
 
 def test_page_of_a_run(tmp_path):
@@ -87,7 +88,7 @@ def test_page_of_a_run(tmp_path):
   }
   sent = {'bytes_up': 9644, 'bytes_down': 9640, 'expected_megabytes': 1.5}
   run = _run(tmp_path, options={'columns': columns, 'communication': sent})
-  built = contents.of_run(run)
+  built = run_contents.build(run)
   assert [figure.name for figure in built.figures] == [
     'learning',
     'clipping',
@@ -113,7 +114,7 @@ def test_megabytes_grow_with_the_rounds_to_the_total(tmp_path):
   sent = {'bytes_up': 1, 'bytes_down': 1, 'expected_megabytes': 3.0}
   run = _run(tmp_path, options={'communication': sent})
   (figure,) = [
-    f for f in contents.of_run(run).figures if f.name == 'communication'
+    f for f in run_contents.build(run).figures if f.name == 'communication'
   ]
   axes = mpl_figure.Figure().subplots()
   figure.draw([axes], drawing.Shape.WIDE)
@@ -123,13 +124,13 @@ def test_megabytes_grow_with_the_rounds_to_the_total(tmp_path):
 
 
 def test_panels_without_columns_are_left_out(tmp_path):
-  figures = contents.of_run(_run(tmp_path)).figures
+  figures = run_contents.build(_run(tmp_path)).figures
   assert [figure.name for figure in figures] == ['learning']
 
 
 def test_infinity_is_shown_as_such(tmp_path):
   run = _run(tmp_path, privacy=config.no_privacy())
-  built = contents.of_run(run)
+  built = run_contents.build(run)
   assert 'at ε = ∞' in built.cards[0].beside
   text = _html(run)
   assert 'ε = ∞ in every round' in text
@@ -143,7 +144,7 @@ def test_extrapolated_epsilon_is_labelled(tmp_path):
       population=6000, noise_cohort_size=600, delta=1e-5
     ),
   )
-  built = contents.of_run(run)
+  built = run_contents.build(run)
   assert all(
     '(extrapolated)' in card.beside + card.value
     for card in built.cards
@@ -158,7 +159,7 @@ def test_extrapolated_epsilon_is_labelled(tmp_path):
 
 def test_unfinished_run_says_so(tmp_path):
   run = _run(tmp_path, options={'rounds': 2})
-  built = contents.of_run(run)
+  built = run_contents.build(run)
   assert '2 of 6 rounds' in built.warnings[0]
   _html(run)
 
@@ -188,7 +189,7 @@ def _noises(*noises, seeds=2):
 
 def test_page_of_a_sweep(tmp_path):
   collection = _collection(tmp_path, *_noises(0.0, 0.5, 1.0))
-  built = contents.of_runs(collection, title='noise')
+  built = sweep_contents.build(collection, title='noise')
   assert [figure.name for figure in built.figures] == [
     'frontier',
     'paired_differences',
@@ -211,7 +212,7 @@ def test_common_noise_seed_is_not_called_independent(tmp_path):
     synthetic_runs.build(privacy=synthetic_runs.privacy(noise, noise_seed=1))
     for noise in (0.5, 1.0)
   ]
-  built = contents.of_runs(_collection(tmp_path, *wanted), title='x')
+  built = sweep_contents.build(_collection(tmp_path, *wanted), title='x')
   words = ' '.join(t for s in built.sections for t in s.paragraphs)
   assert 'not independent' in words
 
@@ -222,7 +223,7 @@ def test_relations_never_share_an_axis(tmp_path):
     synthetic_runs.build(privacy=synthetic_runs.privacy(relation='zero_out')),
     synthetic_runs.build(privacy=config.no_privacy()),
   ]
-  built = contents.of_runs(_collection(tmp_path, *wanted), title='x')
+  built = sweep_contents.build(_collection(tmp_path, *wanted), title='x')
   frontier = built.figures[0]
   assert frontier.panels == 2
   assert 'cannot be compared' in frontier.caption
@@ -236,7 +237,7 @@ def test_relations_never_share_an_axis(tmp_path):
 def test_infinity_has_a_place_only_where_an_arm_is_there(
   tmp_path, noises, shown
 ):
-  built = contents.of_runs(
+  built = sweep_contents.build(
     _collection(tmp_path, *_noises(*noises, seeds=1)), title='x'
   )
   axes = mpl_figure.Figure().subplots()
@@ -250,7 +251,7 @@ def test_what_is_missing_is_said(tmp_path):
     rounds = 2 if i else None
     synthetic_runs.write(tmp_path / f'run{i}', wanted, rounds=rounds)
   collection = reading.collect([tmp_path])
-  built = contents.of_runs(collection, title='x')
+  built = sweep_contents.build(collection, title='x')
   assert any('1 unfinished' in w and 'run1' in w for w in built.warnings)
   assert any('no intervals' in w for w in built.warnings)
 
@@ -260,7 +261,7 @@ def test_nothing_finished_is_refused(tmp_path):
   synthetic_runs.write(tmp_path / 'a', wanted, rounds=1)
   collection = reading.collect([tmp_path])
   with pytest.raises(validate.UsageError, match='expected finished runs'):
-    contents.of_runs(collection, title='x')
+    sweep_contents.build(collection, title='x')
 
 
 def test_several_leaves_are_a_table_of_what_was_changed(tmp_path):
@@ -271,7 +272,7 @@ def test_several_leaves_are_a_table_of_what_was_changed(tmp_path):
     for noise in (0.5, 1.0)
     for size in (5, 6)
   ]
-  built = contents.of_runs(_collection(tmp_path, *wanted), title='x')
+  built = sweep_contents.build(_collection(tmp_path, *wanted), title='x')
   (table,) = [t for t in built.data if t.name == 'configs']
   leaves = [row[0].text for row in table.rows]
   assert leaves[:2] == ['cohort.clients_per_round', 'privacy.noise_multiplier']
@@ -281,7 +282,7 @@ def test_several_leaves_are_a_table_of_what_was_changed(tmp_path):
 
 @pytest.mark.parametrize('shape', list(drawing.Shape))
 def test_figures_follow_the_colors_of_their_page(tmp_path, shape):
-  built = contents.of_run(_run(tmp_path))
+  built = run_contents.build(_run(tmp_path))
   svg = drawing.inline_svg(built.figures[0], shape)
   left = set(re.findall(r'#[0-9a-f]{6}\b', svg))
   assert left == set()
@@ -308,8 +309,8 @@ def test_stand_in_data_is_named(tmp_path):
   summary['data'] = 'synthetic stand-in'
   (path / 'summary.json').write_text(json.dumps(summary))
   for built in (
-    contents.of_run(reading.read(path)),
-    contents.of_runs(reading.collect([tmp_path]), title='x'),
+    run_contents.build(reading.read(path)),
+    sweep_contents.build(reading.collect([tmp_path]), title='x'),
   ):
     assert any('synthetic stand-in' in warning for warning in built.warnings)
 
@@ -322,6 +323,6 @@ def test_extrapolated_columns_are_read_as_epsilon(tmp_path):
   (path / 'metrics.csv').write_text(text)
   frame = reading.load(path)
   assert frame['epsilon'].notna().all() and frame['extrapolated'].all()
-  figure = contents.of_run(reading.read(path)).figures[0]
+  figure = run_contents.build(reading.read(path)).figures[0]
   svg = drawing.inline_svg(figure, drawing.Shape.WIDE)
   assert 'ε, extrapolated' in svg

@@ -8,6 +8,7 @@ from tests import synthetic_runs
 from tff_pipeline import config
 from tff_pipeline.report import comparison
 from tff_pipeline.report import reading
+from tff_pipeline.report import result_tables
 from tff_pipeline.report import tables
 
 METRIC = 'test_accuracy'
@@ -36,7 +37,7 @@ def _texts(table):
 
 
 def test_results_have_no_accuracy_without_its_epsilon(noises):
-  table = tables.results(noises, metric=METRIC)
+  table = result_tables.results(noises, metric=METRIC)
   accuracy = table.columns.index('held-out accuracy')
   assert table.columns[accuracy + 1] == 'ε'
   (none, some) = _texts(table)
@@ -53,9 +54,9 @@ def test_other_relations_get_a_column_that_says_so(tmp_path):
     synthetic_runs.build(privacy=config.no_privacy()),
   )
   for table in (
-    tables.results(arms, metric=METRIC),
-    tables.paired(arms, arms[0], metric=METRIC),
-    tables.to_target(arms, metric=METRIC, target=0.1),
+    result_tables.results(arms, metric=METRIC),
+    result_tables.paired(arms, arms[0], metric=METRIC),
+    result_tables.to_target(arms, metric=METRIC, target=0.1),
   ):
     assert 'ε is about' in table.columns
     assert 'must not be compared' in table.caption
@@ -71,17 +72,17 @@ def test_extrapolated_epsilon_is_labelled_in_every_table(tmp_path):
     synthetic_runs.build(privacy=privacy, cohort=config.poisson(5)),
   )
   for table in (
-    tables.results(arms, metric=METRIC),
-    tables.paired(arms, arms[0], metric=METRIC),
-    tables.to_target(arms, metric=METRIC, target=0.1),
-    tables.runs(arms[0].runs, metric=METRIC),
+    result_tables.results(arms, metric=METRIC),
+    result_tables.paired(arms, arms[0], metric=METRIC),
+    result_tables.to_target(arms, metric=METRIC, target=0.1),
+    result_tables.runs(arms[0].runs, metric=METRIC),
   ):
     column = table.columns.index('ε')
     assert all('(extrapolated)' in row[column].text for row in table.rows)
 
 
 def test_trials_are_shown_beside_epsilon(noises):
-  table = tables.results(noises, metric=METRIC, trials=30)
+  table = result_tables.results(noises, metric=METRIC, trials=30)
   assert '30 trials' in table.caption
   assert table.raw['trials'] == [30, 30]
 
@@ -95,7 +96,7 @@ def test_epsilon_is_rounded_up_and_infinity_shown(value, text):
 
 
 def test_csv_has_numbers_in_full(noises):
-  text = tables.to_csv(tables.results(noises, metric=METRIC))
+  text = tables.to_csv(result_tables.results(noises, metric=METRIC))
   rows = list(csv.DictReader(io.StringIO(text)))
   assert rows[0]['epsilon'] == 'inf'
   assert float(rows[1]['epsilon']) == noises[1].epsilon
@@ -104,7 +105,7 @@ def test_csv_has_numbers_in_full(noises):
 
 
 def test_markdown_and_latex(noises):
-  table = tables.results(noises, metric=METRIC)
+  table = result_tables.results(noises, metric=METRIC)
   markdown = tables.to_markdown(table).splitlines()
   assert markdown[0] == (
     '| noise multiplier | held-out accuracy | ε | seeds | rounds |'

@@ -8,56 +8,38 @@ that run directory, ledger and statement are the same.
 A batch is to examples what a cohort is to clients, and is drawn by the same
 samplers, a pure function of seed and step. Two kinds of steps:
 
-  batches=poisson     our own per-example step, noise keyed by step: a replayed
-                      round releases the same values again
-  batches=fixed_size  TensorFlow Privacy's Keras optimizers, whose noise comes
-                      from TensorFlow's own generator: a replayed round is a
-                      second release, and is priced as one
+  batches=poisson     our own per-example step (`keyed_steps`), noise keyed by
+                      step: a replayed round releases the same values again
+  batches=fixed_size  TensorFlow Privacy's Keras optimizers (`tfp_steps`), whose
+                      noise comes from TensorFlow's own generator: a replayed
+                      round is a second release, and is priced as one
 
 Without privacy the step is ours, whatever the batches. The gradient is always
 divided by the nominal batch size, which is public.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
-import tensorflow_privacy as tfp
 
 from tff_pipeline import config
-from tff_pipeline import keyed_noise
-from tff_pipeline import optimizers
 from tff_pipeline import sampling
 from tff_pipeline import validate
-from tff_pipeline.client_work import protection as protections
-from tff_pipeline.client_work import train_metrics
-from tff_pipeline.client_work import training_loop
+from tff_pipeline.algorithms import keyed_steps
+from tff_pipeline.algorithms import pooled_steps
+from tff_pipeline.algorithms import tfp_steps
 from tff_pipeline.data import client_data
 from tff_pipeline.models import functional
-from tff_pipeline.privacy import mechanisms
 from tff_pipeline.privacy import noise_key as noise_keys
-
-Weights = tff.learning.models.ModelWeights
-
-
-class State(NamedTuple):
-  """What a checkpoint of a centralized run holds.
-
-  Attributes:
-    global_model_weights: The model's weights.
-    optimizer: The state of the optimizer.
-  """
-
-  global_model_weights: Weights
-  optimizer: Any
 
 
 class Round(NamedTuple):
   """What a round gives back, as a round of an engine does."""
 
-  state: State
+  state: pooled_steps.State
   metrics: dict[str, dict[str, Any]]
 
 
@@ -66,7 +48,7 @@ class Centralized:
 
   def __init__(
     self,
-    steps: '_KeyedSteps | _KerasSteps',
+    steps: pooled_steps.Steps,
     *,
     sample_batch: sampling.Sampler,
     steps_per_round: int,
@@ -85,12 +67,12 @@ class Centralized:
   def __exit__(self, *exception: Any) -> None:
     pass
 
-  def initialize(self) -> State:
+  def initialize(self) -> pooled_steps.State:
     """Returns the initial state."""
     return self._steps.initialize()
 
   def round(
-    self, state: State, *, round_num: int, clients: np.ndarray
+    self, state: pooled_steps.State, *, round_num: int, clients: np.ndarray
   ) -> Round:
     """Runs one round's steps; the clients are everybody, always."""
     del clients
@@ -154,9 +136,11 @@ def build(
       found=client.batch_size,
     )
   if has_keyed_noise(privacy, batches):
-    steps = _KeyedSteps(model, examples, client=client, privacy=privacy)
+    steps = keyed_steps.KeyedSteps(
+      model, examples, client=client, privacy=privacy
+    )
   else:
-    steps = _KerasSteps(
+    steps = tfp_steps.TfpSteps(
       functional.keras_model(keras_factory, seed=seed),
       loss_factory(),
       examples,
@@ -175,281 +159,4 @@ def build(
     steps_per_round=steps_per_round,
     seed=seed,
     noise_key=noise_key,
-  )
-
-
-class _KeyedSteps:
-  """Our own step, in a graph and session of its own.
-
-  A functional model made from Keras runs in graphs only.
-  """
-
-  def __init__(
-    self,
-    model: tff.learning.models.FunctionalModel,
-    examples: client_data.Examples,
-    *,
-    client: config.Client,
-    privacy: config.Privacy,
-  ):
-    self._model = model
-    self._optimizer = optimizers.build(client)
-    self._batch_size = client.batch_size
-    self._gradient = _gradient(model, privacy, batch_size=client.batch_size)
-    graph = tf.Graph()
-    with graph.as_default():
-      self._state, initial = self._placeholders()
-      self._rows = tf.compat.v1.placeholder(tf.int64, [None])
-      self._ends = tf.compat.v1.placeholder(tf.int64, [None])
-      self._keys = {
-        name: tf.compat.v1.placeholder(tf.int64, [2])
-        for name in (training_loop.KEY, training_loop.NOISE_KEY)
-      }
-      data, load, feed = _session_constants(examples)
-      self._results = self._train(data)
-    self._session = tf.compat.v1.Session(graph=graph)
-    self._session.run(load, feed)
-    self._initial = self._session.run(initial)
-
-  def _placeholders(self) -> tuple[State, State]:
-    trainable = tuple(map(tf.constant, self._model.initial_weights[0]))
-    initial = State(
-      Weights(trainable, ()),
-      self._optimizer.initialize(
-        tuple(tf.TensorSpec(w.shape, w.dtype) for w in trainable)
-      ),
-    )
-    # Hyper-parameters are Python numbers at first.
-    initial = tf.nest.map_structure(tf.convert_to_tensor, initial)
-    state = tf.nest.map_structure(
-      lambda t: tf.compat.v1.placeholder(t.dtype, t.shape), initial
-    )
-    return state, initial
-
-  def _train(self, data: tuple[tf.Tensor, tf.Tensor]) -> tuple[State, Any]:
-    """Builds the loop over the batches of a round."""
-    start = self._state.global_model_weights.trainable
-
-    def take_step(index, first, trainable, optimizer_state, metrics):
-      rows = self._rows[first : self._ends[index]]
-      x, y = (tf.gather(part, rows) for part in data)
-      step = training_loop.Step(
-        number=index,
-        seed=keyed_noise.derive_seed(self._keys[training_loop.KEY], index),
-        start=start,
-        element=self._keys,
-      )
-      found = self._gradient.call((trainable, ()), x, y, step)
-      count = tf.size(rows)
-      optimizer_state, trainable = self._optimizer.next(
-        optimizer_state, trainable, found.value
-      )
-      # The mean of an empty batch is undefined.
-      loss = tf.where(count > 0, found.loss, 0.0)
-      metrics = train_metrics.add_batch(
-        self._model,
-        metrics,
-        loss=loss,
-        output=found.output,
-        y=y,
-        count=count,
-      )
-      metrics = train_metrics.add_counts(metrics, found.counts)
-      return (
-        index + 1,
-        self._ends[index],
-        tuple(trainable),
-        optimizer_state,
-        metrics,
-      )
-
-    _, _, trainable, optimizer_state, metrics = tf.while_loop(
-      lambda index, *_: index < tf.size(self._ends, tf.int64),
-      take_step,
-      (
-        tf.constant(0, tf.int64),
-        tf.constant(0, tf.int64),
-        start,
-        self._state.optimizer,
-        train_metrics.zero(self._model, counts=self._gradient.counts),
-      ),
-      parallel_iterations=1,
-    )
-    final = train_metrics.finalizer(self._model)(metrics)
-    return State(Weights(trainable, ()), optimizer_state), final
-
-  def initialize(self) -> State:
-    """Returns the initial state."""
-    return self._initial
-
-  def run(
-    self,
-    state: State,
-    batches: Sequence[np.ndarray],
-    *,
-    key: np.ndarray,
-    noise_key: np.ndarray,
-  ) -> tuple[State, dict[str, Any]]:
-    """Takes a step on each batch of row numbers."""
-    feed = dict(
-      zip(tf.nest.flatten(self._state), tf.nest.flatten(state), strict=True)
-    )
-    feed[self._rows] = np.concatenate(batches)
-    feed[self._ends] = np.cumsum([len(rows) for rows in batches])
-    feed[self._keys[training_loop.KEY]] = key
-    feed[self._keys[training_loop.NOISE_KEY]] = noise_key
-    return self._session.run(self._results, feed)
-
-
-def _gradient(
-  model: tff.learning.models.FunctionalModel,
-  privacy: config.Privacy,
-  *,
-  batch_size: int,
-) -> training_loop.GradientFn:
-  """Returns the mechanism's gradient, over the nominal batch size."""
-  protection = mechanisms.protection(privacy)
-  gradient = protection.gradient(model, batch_size=batch_size)
-  if protection.gradient is not protections.plain_gradient:
-    return gradient
-
-  def over_nominal_size(weights, x, y, step):
-    found = gradient.call(weights, x, y, step)
-    share = tf.size(y) / batch_size
-    value = tf.nest.map_structure(
-      lambda g: tf.where(
-        share > 0, g * tf.cast(share, g.dtype), tf.zeros_like(g)
-      ),
-      tf.nest.map_structure(tf.convert_to_tensor, found.value),
-    )
-    return found._replace(value=value)
-
-  return training_loop.GradientFn(
-    call=over_nominal_size, counts=gradient.counts
-  )
-
-
-def _session_constants(
-  examples: client_data.Examples,
-) -> tuple[tuple[tf.Tensor, tf.Tensor], Any, dict[Any, np.ndarray]]:
-  """Returns variables for x and y, what loads them, and what to feed it.
-
-  Constants of a graph are limited to 2 GB, and feeding them in each round would
-  copy them.
-  """
-  variables, feed = [], {}
-  for part in (examples.x, examples.y):
-    source = tf.compat.v1.placeholder(part.dtype, part.shape)
-    feed[source] = part
-    variables.append(
-      tf.compat.v1.Variable(source, trainable=False, use_resource=True)
-    )
-  load = tf.compat.v1.global_variables_initializer()
-  return tuple(v.read_value() for v in variables), load, feed
-
-
-class _KerasSteps:
-  """TensorFlow Privacy's optimizers on a Keras model."""
-
-  def __init__(
-    self,
-    model: tf.keras.Model,
-    loss: tf.keras.losses.Loss,
-    examples: client_data.Examples,
-    *,
-    client: config.Client,
-    privacy: config.Privacy,
-  ):
-    self._model = model
-    # The optimizer clips by example, so it needs a loss by example.
-    self._loss = type(loss).from_config(
-      loss.get_config() | {'reduction': tf.keras.losses.Reduction.NONE}
-    )
-    self._x = tf.constant(examples.x)
-    self._y = tf.constant(examples.y)
-    self._optimizer = _tfp_optimizer(client, privacy)
-    # Its variables have to be there before the first step, for checkpoints.
-    self._optimizer._create_all_weights(model.trainable_variables)
-    self._initial = self._current()
-    # Traced now: once anything has called a Keras model in a `tf.Graph`, as an
-    # evaluation does, Keras refuses to call those made before.
-    self._step = tf.function(
-      self._take_step, autograph=False
-    ).get_concrete_function(tf.TensorSpec([client.batch_size], tf.int64))
-
-  def _current(self) -> State:
-    weights = tuple(v.numpy() for v in self._model.trainable_variables)
-    return State(Weights(weights, ()), tuple(self._optimizer.get_weights()))
-
-  def _take_step(self, rows: tf.Tensor) -> tf.Tensor:
-    x, y = tf.gather(self._x, rows), tf.gather(self._y, rows)
-    losses = []
-
-    def compute_losses():
-      losses.append(self._loss(y, self._model(x, training=True)))
-      return losses[-1]
-
-    gradients = self._optimizer._compute_gradients(
-      compute_losses, self._model.trainable_variables
-    )
-    self._optimizer.apply_gradients(gradients)
-    return tf.reduce_sum(losses[-1])
-
-  def initialize(self) -> State:
-    """Returns the initial state."""
-    return self._initial
-
-  def run(
-    self,
-    state: State,
-    batches: Sequence[np.ndarray],
-    *,
-    key: np.ndarray,
-    noise_key: np.ndarray,
-  ) -> tuple[State, dict[str, Any]]:
-    """Takes a step on each batch of row numbers; its noise has no key."""
-    del key, noise_key
-    for variable, value in zip(
-      self._model.trainable_variables,
-      state.global_model_weights.trainable,
-      strict=True,
-    ):
-      variable.assign(value)
-    self._optimizer.set_weights(list(state.optimizer))
-    loss_sum = sum(float(self._step(tf.constant(rows))) for rows in batches)
-    count = sum(map(len, batches))
-    metrics = {
-      'loss': loss_sum / count,
-      'num_examples': count,
-      'num_batches': len(batches),
-    }
-    return self._current(), metrics
-
-
-def _tfp_optimizer(client: config.Client, privacy: config.Privacy) -> Any:
-  """Returns TensorFlow Privacy's form of the client's optimizer."""
-  shared = {
-    'l2_norm_clip': privacy.clip_norm,
-    'noise_multiplier': privacy.noise_multiplier,
-    'num_microbatches': client.batch_size,
-    'learning_rate': client.learning_rate,
-  }
-  if client.optimizer is config.Optimizer.SGD:
-    return tfp.VectorizedDPKerasSGDOptimizer(
-      momentum=client.momentum or 0.0, **shared
-    )
-  if client.optimizer is config.Optimizer.ADAM:
-    moments = {
-      name: getattr(client, name)
-      for name in ('beta_1', 'beta_2', 'epsilon')
-      if getattr(client, name) is not None
-    }
-    return tfp.VectorizedDPKerasAdamOptimizer(**moments, **shared)
-  raise validate.error(
-    'client.optimizer',
-    expected=f'{config.Optimizer.SGD} or {config.Optimizer.ADAM} with '
-    f'--algorithm.batches={config.Batches.FIXED_SIZE}, which TensorFlow '
-    'Privacy has',
-    found=client.optimizer,
-    remedy=f'Set --algorithm.batches={config.Batches.POISSON}',
   )

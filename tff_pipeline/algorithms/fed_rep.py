@@ -22,42 +22,20 @@ from typing import Any
 import tensorflow_federated as tff
 
 from tff_pipeline.algorithms import partial
-from tff_pipeline.client_work import protection as protections
-from tff_pipeline.client_work import training_loop
 from tff_pipeline.models import functional
 from tff_pipeline.models import split as splits
 
 
 def build(
-  model: functional.LayeredModel,
-  *,
-  local_layers: str,
-  local_steps: int,
-  local_learning_rate: float | None,
-  client_optimizer: tff.learning.optimizers.Optimizer,
-  schedule: training_loop.Schedule,
-  protection: protections.Protection,
-  **others: Any,
+  model: functional.LayeredModel, *, local_layers: str, **others: Any
 ) -> tff.learning.templates.LearningProcess:
   """Returns the learning process, with client states.
 
   Args:
     model: The model; its initial weights are the global ones.
     local_layers: What is v; see `models.layers.choose`.
-    local_steps: Steps on v.
-    local_learning_rate: Of these steps; unset means the client's.
-    client_optimizer: Starts afresh for v and for w.
-    schedule: Epochs on w, and the batches of both.
-    protection: What happens to the update; may not noise steps.
-    **others: As for `fed_avg.build`.
+    **others: As for `partial.alternating`, where the shared layers are w.
   """
-  split = splits.build(model, local_layers)
-  train = partial.alternately(
-    split,
-    optimizer=client_optimizer,
-    schedule=schedule,
-    local_steps=local_steps,
-    local_learning_rate=local_learning_rate,
-    protection=protection,
+  return partial.alternating(
+    splits.build(model, local_layers), partial.remembering, **others
   )
-  return partial.remembering(split, train, protection=protection, **others)

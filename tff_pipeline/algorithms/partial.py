@@ -175,28 +175,33 @@ def _build(
   return fed_avg.compose(model, client_work_process=work, **others)
 
 
-def alternately(
+def alternating(
   model: splits.SplitModel,
+  process: Callable[..., tff.learning.templates.LearningProcess],
   *,
-  optimizer: tff.learning.optimizers.Optimizer,
+  client_optimizer: tff.learning.optimizers.Optimizer,
   schedule: training_loop.Schedule,
   local_steps: int,
   local_learning_rate: float | None,
   protection: protections.Protection,
   local_rows: slice = slice(None),
   shared_rows: slice = slice(None),
-) -> Train:
-  """Returns training of the local layers first, then of the shared ones.
+  **others: Any,
+) -> tff.learning.templates.LearningProcess:
+  """Returns the process that trains local layers first, then the shared ones.
 
   Args:
-    model: The model.
-    optimizer: Of both; starts afresh for each.
+    model: The model; its initial weights are the global ones.
+    process: `remembering` or `forgetting`.
+    client_optimizer: Of both; starts afresh for each.
     schedule: Epochs on the shared layers, and the batches of both.
     local_steps: Steps on the local layers.
     local_learning_rate: Of these; unset means that of the shared ones.
-    protection: May not noise steps: only those on shared layers are priced.
+    protection: What happens to the update; may not noise steps, for only those
+      on shared layers are priced.
     local_rows: Which examples the local layers are trained on.
     shared_rows: Which ones the shared layers are trained on.
+    **others: As for `process`.
 
   Raises:
     ValueError: If the protection noises steps.
@@ -214,7 +219,7 @@ def alternately(
     return training_loop.train(
       part,
       training_loop.batch_gradient(part),
-      optimizer=optimizer,
+      optimizer=client_optimizer,
       schedule=schedule,
       weights=weights,
       element=element,
@@ -244,7 +249,7 @@ def alternately(
     )
     return shared, local, metrics
 
-  return train
+  return process(model, train, protection=protection, **others)
 
 
 def _rows(

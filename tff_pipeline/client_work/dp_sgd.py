@@ -100,9 +100,11 @@ def gradient(
   )
 
 
-def _clipped_sum(model: tff.learning.models.FunctionalModel) -> Any:
+def _clipped_sum(
+  model: tff.learning.models.FunctionalModel,
+) -> Callable[..., tuple[Weights, tf.Tensor]]:
   """Returns the cheapest of the three ways that the model allows."""
-  operations, covered = _gradient_graph(model)
+  operations, covered = _gradient_traits(model)
   if any('While' in op or 'Random' in op for op in operations):
     return _looped_sum
   return _batched_sum if covered else _vectorized_sum
@@ -299,7 +301,7 @@ def _looped_sum(
   return total, norms.stack()
 
 
-def _gradient_graph(
+def _gradient_traits(
   model: tff.learning.models.FunctionalModel,
 ) -> tuple[set[str], bool]:
   """Returns what the gradient of one example is made of.

@@ -90,13 +90,6 @@ def _check_held_out(experiment: 'records.Experiment') -> None:
       f'--task.clients={experiment.task.clients}',
       found=f'{held_out} held out',
     )
-  if held_out and _is_centralized(experiment):
-    raise validate.error(
-      'personalization.name',
-      expected=f'{choices.PersonalizationName.NONE} with --algorithm.name='
-      f'{choices.AlgorithmName.CENTRALIZED}: it has no clients',
-      found=experiment.personalization.name,
-    )
 
 
 def _check_remembering(experiment: 'records.Experiment') -> None:
@@ -234,58 +227,29 @@ def _is_centralized(experiment: 'records.Experiment') -> bool:
   return experiment.algorithm.name is choices.AlgorithmName.CENTRALIZED
 
 
-def _check_algorithm(experiment: 'records.Experiment') -> None:
-  """Centralized training has no server step, no cohorts and no users."""
-  steps = rules.takes_local_steps(experiment.algorithm.name)
-  if steps and experiment.client.learning_rate is None:
-    raise validate.error(
-      'client.learning_rate', expected='a value', found='nothing'
-    )
-  rate = experiment.server.learning_rate
-  if not _is_centralized(experiment):
-    if rate is None:
-      raise validate.error(
-        'server.learning_rate', expected='a value', found='nothing'
-      )
-    return
-  reason = f'with --algorithm.name={choices.AlgorithmName.CENTRALIZED}'
-  if rate is not None:
-    raise validate.error(
-      'server.learning_rate', expected=f'no value {reason}', found=rate
-    )
-  for leaf in ('max_examples', 'max_steps'):
-    limit = getattr(experiment.client, leaf)
-    if limit is not None:
-      raise validate.error(
-        f'client.{leaf}',
-        expected=f'no value {reason}: its steps are priced as epochs',
-        found=limit,
-      )
-  if experiment.cohort.sampling is not choices.Sampling.FULL:
-    raise validate.error(
-      'cohort.sampling',
-      expected=f'{choices.Sampling.FULL} {reason}: all data is in one place',
-      found=experiment.cohort.sampling,
-    )
-  if experiment.engine is not choices.EngineName.IN_PROCESS:
-    raise validate.error(
-      'engine',
-      expected=f'{choices.EngineName.IN_PROCESS} {reason}, which is no process '
-      'of TFF',
-      found=experiment.engine,
-    )
-  if experiment.privacy.mechanism not in (
-    choices.Mechanism.NONE,
-    choices.Mechanism.DP_SGD,
+def _check_learning_rates(experiment: 'records.Experiment') -> None:
+  """Both are given, unless the algorithm takes no such steps."""
+  name = experiment.algorithm.name
+  needed = {
+    'client.learning_rate': (
+      experiment.client.learning_rate,
+      rules.takes_local_steps(name),
+    ),
+    'server.learning_rate': (
+      experiment.server.learning_rate,
+      not _is_centralized(experiment),
+    ),
+  }
+  for flag, (rate, is_needed) in needed.items():
+    if is_needed and rate is None:
+      raise validate.error(flag, expected='a value', found='nothing')
+
+
+def _check_unkeyed_noise(experiment: 'records.Experiment') -> None:
+  if (
+    experiment.algorithm.batches is choices.Batches.FIXED_SIZE
+    and experiment.privacy.noise_seed is not None
   ):
-    raise validate.error(
-      'privacy.mechanism',
-      expected=f'{choices.Mechanism.NONE} or '
-      f'{choices.Mechanism.DP_SGD} {reason}',
-      found=experiment.privacy.mechanism,
-    )
-  fixed = experiment.algorithm.batches is choices.Batches.FIXED_SIZE
-  if fixed and experiment.privacy.noise_seed is not None:
     raise validate.error(
       'privacy.noise_seed',
       expected=f'no value with --algorithm.batches={choices.Batches.FIXED_SIZE}'
@@ -397,7 +361,8 @@ CROSS_CHECKS: tuple[Callable[['records.Experiment'], None], ...] = (
   _check_adaptive_clipping,
   _check_example_level,
   _check_noise_cohort_size,
-  _check_algorithm,
+  _check_learning_rates,
+  _check_unkeyed_noise,
   _check_evaluation,
   _check_remembering,
   _check_reconstructed,

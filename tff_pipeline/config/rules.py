@@ -8,6 +8,7 @@ noised by the mechanism, or the combination stands here.
 
 from collections.abc import Mapping
 import dataclasses
+import operator
 import typing
 from typing import Any
 
@@ -20,6 +21,7 @@ if typing.TYPE_CHECKING:
 _Aggregator = choices.Aggregator
 _Algorithm = choices.AlgorithmName
 _Mechanism = choices.Mechanism
+_Sampling = choices.Sampling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,12 +261,36 @@ ALGORITHMS: Mapping[choices.AlgorithmName, Algorithm] = {
     paper='Abadi et al. 2016, arXiv:1607.00133',
     releases=(),
     rules=(
+      Rule(
+        'privacy.mechanism',
+        (_Mechanism.NONE, _Mechanism.DP_SGD),
+        'it knows examples, not whose they are',
+      ),
+      Rule('cohort.sampling', (_Sampling.FULL,), 'all data is in one place'),
+      Rule(
+        'engine', (choices.EngineName.IN_PROCESS,), 'it is no process of TFF'
+      ),
       Rule('algorithm.aggregator', (_Aggregator.MEAN,), 'nobody sends updates'),
+      *(
+        Rule(f'client.{leaf}', (None,), 'its steps are priced as epochs')
+        for leaf in ('max_examples', 'max_steps')
+      ),
       Rule('client.decay', (choices.Decay.CONSTANT,), 'not built for it'),
       Rule('client.warmup_rounds', (None,), 'not built for it'),
-      Rule('server.decay', (choices.Decay.CONSTANT,), 'it has no server step'),
-      Rule('server.warmup_rounds', (None,), 'it has no server step'),
+      *(
+        Rule(f'server.{leaf}', (value,), 'it has no server step')
+        for leaf, value in {
+          'learning_rate': None,
+          'decay': choices.Decay.CONSTANT,
+          'warmup_rounds': None,
+        }.items()
+      ),
       Rule('attack.name', (choices.AttackName.NONE,), 'it has no clients'),
+      Rule(
+        'personalization.name',
+        (choices.PersonalizationName.NONE,),
+        'it has no clients',
+      ),
       Rule(
         'compression.name',
         (choices.CompressionName.NONE,),
@@ -380,8 +406,7 @@ def has_feedback(experiment: 'records.Experiment') -> bool:
 def _check_rule(
   experiment: 'records.Experiment', rule: Rule, *, chosen: str
 ) -> None:
-  section, _, leaf = rule.flag.partition('.')
-  found = getattr(getattr(experiment, section), leaf)
+  found = operator.attrgetter(rule.flag)(experiment)
   if found in rule.allowed:
     return
   allowed = rule.in_words or ' or '.join(

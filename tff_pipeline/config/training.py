@@ -6,6 +6,11 @@ from typing import ClassVar
 from tff_pipeline.config import choices
 from tff_pipeline.config import leaves
 
+_ALTERNATING = (
+  'name',
+  (choices.AlgorithmName.FED_REP, choices.AlgorithmName.FED_RECON),
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cohort(leaves.Record):
@@ -197,20 +202,14 @@ class Algorithm(leaves.Record):
   local_steps: int | None = leaves.leaf(
     'Steps of a client on its local layers, the shared ones fixed, before the '
     'steps on the shared layers.',
-    used_by=(
-      'name',
-      (choices.AlgorithmName.FED_REP, choices.AlgorithmName.FED_RECON),
-    ),
+    used_by=_ALTERNATING,
     required=True,
     at_least=0,
   )
   local_learning_rate: float | None = leaves.leaf(
     'Learning rate of these steps; unset means that of the client, its '
     'schedule included.',
-    used_by=(
-      'name',
-      (choices.AlgorithmName.FED_REP, choices.AlgorithmName.FED_RECON),
-    ),
+    used_by=_ALTERNATING,
     above=0.0,
   )
   aggregator: choices.Aggregator = leaves.leaf(

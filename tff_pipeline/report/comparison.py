@@ -21,6 +21,12 @@ from tff_pipeline.report import reading
 LEVEL = 0.95
 """Of every interval."""
 
+IN_FIGURES = (
+  f'Bars are {LEVEL:.0%} t intervals of the mean over seeds; dots are single '
+  'runs.'
+)
+"""How figures show arms: for their captions."""
+
 # Leaf prefixes that decide what two runs with one seed have in common.
 _SHARED = {
   'partition': ('task.name', 'task.partition', 'task.clients', 'task.concen'),
@@ -192,6 +198,22 @@ def _telling(runs: Sequence[reading.Run]) -> list[str]:
     return choice in names and len(values) == 1
 
   return [name for name in names if not is_implied(name)]
+
+
+def by_promise(arms: Sequence[Arm]) -> dict[Promise, list[Arm]]:
+  """Returns what epsilons are about -> the arms that may share an axis.
+
+  Where nothing is promised epsilon is infinite under every relation, so those
+  arms are in every group.
+  """
+  nothing = [arm for arm in arms if arm.promise.scope == 'none']
+  groups: dict[Promise, list[Arm]] = {}
+  for arm in arms:
+    if arm.promise.scope != 'none':
+      groups.setdefault(arm.promise, []).append(arm)
+  if not groups:
+    return {arms[0].promise: list(arms)}
+  return {key: [*members, *nothing] for key, members in groups.items()}
 
 
 def interval(values: Sequence[float] | pd.Series) -> Interval:

@@ -20,6 +20,7 @@ import matplotlib
 from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
 from matplotlib import ticker
+from matplotlib import transforms
 
 Axes = mpl_axes.Axes
 
@@ -238,6 +239,40 @@ def _apart(
     ceiling = high if i == len(places) - 1 else places[i + 1] - gap
     places[i] = min(places[i], ceiling)
   return places
+
+
+def single_runs(
+  axes: Axes,
+  xs: Sequence[float],
+  ys: Sequence[float],
+  index: int,
+  *,
+  right: float = 0.0,
+  up: float = 0.0,
+) -> None:
+  """Draws single runs as dots, a little beside their mean.
+
+  Args:
+    axes: The panel.
+    xs: In data coordinates, as `ys`.
+    ys: One for each x.
+    index: Of the series, for its color.
+    right: Offset in points; negative is to the left.
+    up: Offset in points.
+  """
+  axes.plot(
+    xs,
+    ys,
+    linestyle='none',
+    marker='o',
+    markersize=3.4,
+    color=color(index),
+    alpha=0.55,
+    markeredgewidth=0,
+    transform=transforms.offset_copy(
+      axes.transData, fig=axes.figure, x=right, y=up, units='points'
+    ),
+  )
 
 
 def whole_rounds(axes: Axes) -> None:

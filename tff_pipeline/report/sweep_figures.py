@@ -1,34 +1,23 @@
-"""Figures of a sweep, or of any runs side by side.
-
-Epsilons about different things (`comparison.Promise`) get panels of their own:
-they are not on one axis.
-"""
+"""Figures of a sweep, or of any runs side by side."""
 
 from collections.abc import Iterator, Sequence
 import functools
 import math
 
-from matplotlib import transforms
-
 from tff_pipeline.privacy import statement as statements
 from tff_pipeline.report import comparison
 from tff_pipeline.report import drawing
+from tff_pipeline.report import frontier
 from tff_pipeline.report import tables
 
 Arms = Sequence[comparison.Arm]
 
 _MOST_CURVES = {drawing.Shape.WIDE: 12, drawing.Shape.NARROW: 6}
-_MECHANISM = 'privacy.mechanism'
-_RELATION = 'privacy.relation'
-_INTERVALS = (
-  f'Bars are {comparison.LEVEL:.0%} t intervals of the mean over seeds; dots '
-  'are single runs.'
-)
 
 
 def build(arms: Arms, *, metric: str) -> Iterator[drawing.Figure]:
   """Yields the figures that these arms have enough for."""
-  yield _frontier(arms, metric)
+  yield frontier.build(arms, metric=metric)
   leaf = _numeric_leaf(arms)
   if leaf is not None:
     yield _by_leaf(arms, metric, leaf)
@@ -43,215 +32,6 @@ def build(arms: Arms, *, metric: str) -> Iterator[drawing.Figure]:
     if pairs:
       yield _paired(pairs, other, metric)
   yield _curves(arms, metric)
-
-
-def promises(arms: Arms) -> dict[comparison.Promise, list[comparison.Arm]]:
-  """Returns what epsilons are about -> the arms that may share an axis.
-
-  Where nothing is promised epsilon is infinite under every relation, so those
-  arms are in every group.
-  """
-  nothing = [arm for arm in arms if arm.promise.scope == 'none']
-  groups: dict[comparison.Promise, list[comparison.Arm]] = {}
-  for arm in arms:
-    if arm.promise.scope != 'none':
-      groups.setdefault(arm.promise, []).append(arm)
-  if not groups:
-    return {arms[0].promise: list(arms)}
-  return {key: [*members, *nothing] for key, members in groups.items()}
-
-
-def _frontier(arms: Arms, metric: str) -> drawing.Figure:
-  groups = promises(arms)
-  return drawing.Figure(
-    name='frontier',
-    title=f'{tables.metric_name(metric).capitalize()} against ε',
-    caption=f'{_INTERVALS} ε (logarithmic) is that of one run, '
-    + '; '.join(about.label for about in groups)
-    + '. Open markers at the right edge, beyond the break: ε is infinite.'
-    + (
-      ' Panels have different kinds of ε, which cannot be compared.'
-      if len(groups) > 1
-      else ''
-    ),
-    panels=len(groups),
-    draw=functools.partial(_draw_frontier, groups, metric),
-    height=4.2,
-  )
-
-
-def _draw_frontier(groups, metric, panels, shape) -> None:
-  values = [
-    v for arms in groups.values() for arm in arms for v in arm.by_seed(metric)
-  ]
-  several = len(groups) > 1
-  for axes, (about, arms) in zip(panels, groups.items(), strict=True):
-    _draw_one_frontier(axes, arms, metric, shape)
-    axes.set_ylabel(tables.metric_name(metric))
-    delta = f' at δ = {about.delta:g}' if about.scope != 'none' else ''
-    kind = ', extrapolated' if about.extrapolated else ''
-    relation = about.relation.replace('_', ' ')
-    axes.set_xlabel(f'ε{kind}{delta} ({relation or "no mechanism"})')
-    _set_limits(axes, arms, metric, values)
-    names = ', '.join(comparison.short(leaf) for leaf in _priced(arms))
-    lines = [about.label] * several + [f'labels: {names}'] * bool(names)
-    axes.set_title(
-      '\n'.join(drawing.wrapped(line, shape, factor=3) for line in lines),
-      fontsize=8,
-      fontweight='normal',
-      color=drawing.MUTED,
-    )
-
-
-def _priced(arms: Arms) -> list[str]:
-  """Returns the changed leaves that name a point.
-
-  Others name its line; the relation names the panel.
-  """
-  return [
-    leaf
-    for leaf in arms[0].changes
-    if leaf.startswith('privacy.') and leaf != _RELATION
-  ]
-
-
-def _lines(arms: Arms) -> dict[str, list[comparison.Arm]]:
-  """Returns settings beside privacy -> arms, by epsilon."""
-  found: dict[str, list[comparison.Arm]] = {}
-  for arm in sorted(arms, key=lambda a: a.epsilon):
-    rest = {
-      k: v for k, v in arm.changes.items() if not k.startswith('privacy.')
-    }
-    found.setdefault(comparison.words(rest), []).append(arm)
-  return found
-
-
-def _draw_one_frontier(axes, arms, metric, shape) -> None:
-  finite = [a.epsilon for a in arms if 0 < a.epsilon < math.inf]
-  low, high = min(finite, default=0.5) / 1.35, max(finite, default=2.0) * 1.35
-  infinite = [a for a in arms if math.isinf(a.epsilon)]
-  end = high * (high / low) ** 0.16
-  axes.set_xscale('log')
-  axes.set_xlim(low, end * (high / low) ** 0.09 if infinite else high)
-  lines = _lines(arms)
-  for i, (label, members) in enumerate(lines.items()):
-    _draw_line(axes, members, metric, shape, index=i, end=end, label=label)
-  ticks = drawing.epsilon_ticks(low, high) if finite else []
-  if shape is drawing.Shape.NARROW:
-    ticks = ticks[:: 2 if len(ticks) > 5 else 1]
-  labels = [f'{t:g}' for t in ticks]
-  if infinite:
-    ticks, labels = [*ticks, end], [*labels, '∞']
-  axes.set_xticks(ticks, labels)
-  axes.minorticks_off()
-  if infinite and finite:
-    _break(axes, (high * end) ** 0.5)
-    axes.axhline(
-      max(a.final(metric).mean for a in infinite),
-      color=drawing.MUTED,
-      linewidth=1,
-      linestyle=':',
-      zorder=1,
-    )
-  if len(lines) > 1:
-    axes.legend(loc='lower right', fontsize=8)
-
-
-def _draw_line(axes, arms, metric, shape, *, index, end, label) -> None:
-  """Draws the arms that differ in privacy alone; infinity at the end."""
-  look = drawing.look(index)
-  private = [a for a in arms if 0 < a.epsilon < math.inf]
-  axes.plot(
-    [a.epsilon for a in private],
-    [a.final(metric).mean for a in private],
-    label=label,
-    zorder=2,
-    **look,
-  )
-  for arm in arms:
-    if arm.epsilon == 0:
-      continue  # Nothing was released; a logarithmic axis has no place for it.
-    is_private = math.isfinite(arm.epsilon)
-    x = arm.epsilon if is_private else end
-    seeds = arm.by_seed(metric)
-    found = arm.final(metric)
-    _seeds(axes, [x] * len(seeds), seeds, index, right=-6)
-    axes.errorbar(
-      [x],
-      [found.mean],
-      yerr=[0.0 if math.isnan(found.half_width) else found.half_width],
-      color=look['color'],
-      marker=look['marker'],
-      markersize=6.5,
-      markerfacecolor=look['color'] if is_private else drawing.PAPER,
-      markeredgewidth=1.5,
-      capsize=3.5,
-      elinewidth=1.5,
-      zorder=3,
-    )
-    _label(axes, arm, found.mean, x, shape, above=index % 2 == 1)
-
-
-def _seeds(axes, places, values, index, *, right=0.0, up=0.0) -> None:
-  """Draws single runs as dots, a little beside the mean."""
-  axes.plot(
-    places,
-    values,
-    linestyle='none',
-    marker='o',
-    markersize=3.4,
-    color=drawing.color(index),
-    alpha=0.55,
-    markeredgewidth=0,
-    transform=transforms.offset_copy(
-      axes.transData, fig=axes.figure, x=right, y=up, units='points'
-    ),
-  )
-
-
-def _label(axes, arm, y, x, shape, *, above) -> None:
-  """Names a point by its privacy leaves alone; its line is in the legend."""
-  known = {k: arm.changes[k] for k in _priced([arm])}
-  named = [v for k, v in known.items() if v is not None and k != _MECHANISM]
-  named = named or [known[k] for k in known if k == _MECHANISM]
-  axes.annotate(
-    drawing.wrapped(', '.join(map(comparison.value, named)), shape),
-    (x, y),
-    xytext=(7, 5 if above else -5),
-    textcoords='offset points',
-    fontsize=8 if shape is drawing.Shape.WIDE else 7.5,
-    va='bottom' if above else 'top',
-    color=drawing.INK,
-  )
-
-
-def _set_limits(axes, arms, metric, values) -> None:
-  ends = list(values)
-  for arm in arms:
-    found = arm.final(metric)
-    if not math.isnan(found.half_width):
-      ends += [found.low, found.high]
-  ends = [e for e in ends if math.isfinite(e)]
-  low, high = min(ends), max(ends)
-  pad = (high - low or 0.1) * 0.08
-  if metric.endswith('accuracy'):
-    axes.set_ylim(max(0.0, low - 2 * pad), min(1.0, high + pad))
-  else:
-    axes.set_ylim(low - 2 * pad, high + pad)
-
-
-def _break(axes, x) -> None:
-  """Marks where the axis stops being to scale."""
-  axes.annotate(
-    '//',
-    (x, 0.0),
-    xycoords=('data', 'axes fraction'),
-    ha='center',
-    va='center',
-    fontsize=10,
-    color=drawing.MUTED,
-    annotation_clip=False,
-  )
 
 
 def _numeric_leaf(arms: Arms) -> str | None:
@@ -276,8 +56,8 @@ def _by_leaf(arms: Arms, metric: str, leaf: str) -> drawing.Figure:
   return drawing.Figure(
     name='by_' + leaf.rpartition('.')[-1],
     title=f'{tables.metric_name(metric).capitalize()} by {name}',
-    caption=f'{_INTERVALS} ε of each setting is written with it, '
-    + '; '.join(about.label for about in promises(arms))
+    caption=f'{comparison.IN_FIGURES} ε of each setting is written with it, '
+    + '; '.join(about.label for about in comparison.by_promise(arms))
     + '.'
     + (f' Arms without a {name} are left out.' if unset else ''),
     draw=functools.partial(_draw_by_leaf, arms, metric, leaf),
@@ -310,7 +90,7 @@ def _draw_by_leaf(arms, metric, leaf, panels, shape) -> None:
     )
     for x, arm in zip(xs, members, strict=True):
       seeds = arm.by_seed(metric)
-      _seeds(axes, [x] * len(seeds), seeds, i, right=-6)
+      drawing.single_runs(axes, [x] * len(seeds), seeds, i, right=-6)
   _ticks_with_epsilon(axes, arms, leaf, positions, shape)
   axes.set_ylabel(tables.metric_name(metric))
   if several:
@@ -357,7 +137,7 @@ def _paired(pairs: Arms, other: comparison.Arm, metric: str) -> drawing.Figure:
     f'{other.label} (ε = {shown}) with the same seed. Bars are '
     f'{comparison.LEVEL:.0%} t intervals of the mean over pairs, each by '
     'itself; dots are single pairs. ε: '
-    + '; '.join(about.label for about in promises(pairs))
+    + '; '.join(about.label for about in comparison.by_promise(pairs))
     + '.',
     draw=functools.partial(_draw_paired, pairs, other, metric),
     height=max(2.2, 0.9 + 0.45 * len(pairs)),
@@ -377,7 +157,7 @@ def _draw_paired(pairs, other, metric, panels, shape) -> None:
   for i, arm in enumerate(pairs):
     values = comparison.differences(arm, other, metric=metric)
     found = comparison.interval(values)
-    _seeds(axes, values, [i] * len(values), 0, up=6)
+    drawing.single_runs(axes, values, [i] * len(values), 0, up=6)
     width = 0.0 if math.isnan(found.half_width) else found.half_width
     axes.errorbar(
       [found.mean],
@@ -411,7 +191,7 @@ def _curves(arms: Arms, metric: str) -> drawing.Figure:
     title=f'{tables.metric_name(metric).capitalize()} by round',
     caption='Mean over seeds; bands are the range of the runs. Each label has '
     'the ε after the last round, '
-    + '; '.join(about.label for about in promises(arms))
+    + '; '.join(about.label for about in comparison.by_promise(arms))
     + f'.{some}',
     draw=functools.partial(_draw_curves, arms, metric),
     height=4.0,

@@ -7,10 +7,12 @@ import pathlib
 from tff_pipeline import validate
 from tff_pipeline.outputs import run_directory
 from tff_pipeline.report import comparison
-from tff_pipeline.report import contents
 from tff_pipeline.report import drawing
 from tff_pipeline.report import page as pages
 from tff_pipeline.report import reading
+from tff_pipeline.report import result_tables
+from tff_pipeline.report import run_contents
+from tff_pipeline.report import sweep_contents
 from tff_pipeline.report import tables
 
 PAGE = 'report.html'
@@ -20,7 +22,7 @@ _PARTS = 'report'
 def write_run(folder: str | os.PathLike[str]) -> pathlib.Path:
   """Writes the page of a run into its directory; returns its path."""
   path = pathlib.Path(folder)
-  html = pages.to_html(contents.of_run(reading.read(path)))
+  html = pages.to_html(run_contents.build(reading.read(path)))
   run_directory.write_text(path / PAGE, html)
   return path / PAGE
 
@@ -49,11 +51,11 @@ def write(
   title = pathlib.Path(paths[0]).resolve().name
   alone = len(collection.runs) == 1 and not collection.sweeps
   if alone:
-    page = contents.of_run(collection.runs[0])
+    page = run_contents.build(collection.runs[0])
   else:
     if len(paths) > 1:
       title = f'{len(collection.runs)} runs'
-    page = contents.of_runs(collection, title=title, target=target)
+    page = sweep_contents.build(collection, title=title, target=target)
   folder = pathlib.Path(output_dir)
   parts = folder / _PARTS
   parts.mkdir(parents=True, exist_ok=True)
@@ -74,7 +76,7 @@ def results_markdown(paths: Sequence[str | os.PathLike[str]]) -> str:
     raise validate.UsageError('expected finished runs, found none')
   metric = reading.primary_metric(finished)
   trials = sum(sweep.get('trials', 0) for sweep in collection.sweeps) or None
-  table = tables.results(
+  table = result_tables.results(
     comparison.arms(finished), metric=metric, trials=trials
   )
   left_out = len(collection.runs) - len(finished) + len(collection.missing)
