@@ -70,8 +70,13 @@ class Watch:
     )
     self._program = psutil.Process(self._process.pid)
 
-  def until(self, reached: Callable[[int], bool]) -> float:
-    """Watches until the number of rows is such; returns seconds since start."""
+  def until(self, reached: Callable[[int], bool]) -> tuple[float, float]:
+    """Watches until the number of rows is such.
+
+    Returns:
+      Seconds since the start, and of processor time, to which other processes
+      on the machine add little.
+    """
     last = -1
     while True:
       done = _num_rows(self._folder)
@@ -79,7 +84,8 @@ class Watch:
         self._sample(done)
         last = done
       if reached(done):
-        return time.monotonic() - self._started
+        used = self._program.cpu_times()
+        return time.monotonic() - self._started, used.user + used.system
       if self._process.poll() is not None:
         raise RuntimeError(f'the run ended with status {self._process.poll()}')
       time.sleep(_PAUSE_SECONDS)
@@ -223,11 +229,16 @@ def main() -> None:
   for name in _SIZES.values():
     size = windows[name].iloc[-1]
     print(f'{name}: {size:.1f}, {1e3 * size / killed:.0f} bytes a round')
-  print(f'first row of a new run after {fresh:.1f} s')
+  print(f'a new run: the first row after {_shown(fresh)}')
   print(
     f'killed after round {killed}; resumed, the first new row after '
-    f'{resumed:.1f} s, all of it after {ended:.1f} s'
+    f'{_shown(resumed)}; all of it after {ended:.1f} s'
   )
+
+
+def _shown(seconds: tuple[float, float]) -> str:
+  elapsed, used = seconds
+  return f'{elapsed:.1f} s, {used:.1f} s of processor time'
 
 
 if __name__ == '__main__':

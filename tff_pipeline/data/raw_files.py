@@ -6,11 +6,13 @@ file has shown as many bytes.
 
 from collections.abc import Iterator, Mapping
 import contextlib
+import csv
 import gzip
 import math
 import os
 import pathlib
 import struct
+import tokenize
 import zipfile
 import zlib
 
@@ -32,6 +34,9 @@ UNREADABLE = (
   zlib.error,
   NotImplementedError,
   RuntimeError,  # Of an archive that says to be encrypted.
+  SyntaxError,  # The headers of NumPy's arrays are Python literals.
+  tokenize.TokenError,
+  csv.Error,
 )
 """What reading a damaged or hostile file raises."""
 

@@ -87,7 +87,7 @@ class Database:
     """Returns what a query gives; raises `UsageError` about a damaged file."""
     try:
       return self._connection.execute(query, values).fetchall()
-    except sqlite3.DatabaseError as e:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as e:
       raise self._error(
         'a whole SQLite file', f'another one in {self._path}'
       ) from e

@@ -60,7 +60,9 @@ def _batches(
   file: pa_parquet.ParquetFile, roles: columns.Roles, task: config.Task
 ) -> Iterator[pa.RecordBatch]:
   try:
-    yield from file.iter_batches(_BATCH_ROWS, columns=list(roles.all))
+    for batch in file.iter_batches(_BATCH_ROWS, columns=list(roles.all)):
+      batch.validate(full=True)  # Text that is none, offsets that lead away.
+      yield batch
   except (pa.ArrowInvalid, OSError) as e:
     raise _damaged(task) from e
 
