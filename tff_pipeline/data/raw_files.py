@@ -66,6 +66,14 @@ def unpacked_bytes(archive: np.lib.npyio.NpzFile) -> int:
   return sum(member.file_size for member in archive.zip.infolist())
 
 
+def array(archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+  """Returns an array; raises one of UNREADABLE where it is damaged."""
+  found = archive[name]
+  if not isinstance(found, np.ndarray):  # Bytes, where its first ones differ.
+    raise ValueError(f'{name} is no array')
+  return found
+
+
 @contextlib.contextmanager
 def complaints(path: pathlib.Path) -> Iterator[None]:
   """Turns whatever is wrong with a file into one line about it."""
@@ -147,7 +155,7 @@ def read_npz(
       for name, (dtype, shape) in names.items():
         if name not in archive:
           raise ValueError(f'it has no array {name}')
-        arrays[name] = archive[name]
+        arrays[name] = array(archive, name)
         check_array(name, arrays[name], dtype=dtype, shape=shape)
   return arrays
 

@@ -171,3 +171,14 @@ def test_archive_of_more_than_the_memory_is_refused(
   if states is None:
     assert 'into the 1048576 bytes of free memory' in str(refused.value)
     assert peak < 1 << 20
+
+
+def test_member_that_is_no_array_is_refused(tmp_path):
+  path = tmp_path / 'own.npz'
+  np.savez(path, **ARRAYS)
+  path.write_bytes(path.read_bytes().replace(b'\x93NUMPY', b'\x93NUMPX'))
+  task = config.Task(
+    name='npz', path=str(path), label_column='label', feature_columns='x'
+  )
+  with pytest.raises(validate.UsageError, match='found a damaged one'):
+    npz.load(task, data_dir=_NOWHERE)

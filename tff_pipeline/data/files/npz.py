@@ -122,7 +122,7 @@ def _array(
   task: config.Task, archive: np.lib.npyio.NpzFile, name: str
 ) -> np.ndarray:
   try:
-    values = archive[name]
+    values = raw_files.array(archive, name)
   except raw_files.UNREADABLE as e:
     raise validate.error(
       'task.path',
