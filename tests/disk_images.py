@@ -60,7 +60,8 @@ class Image:
         path.chmod(mode)
 
 
-def _read(folder: pathlib.Path) -> Files:
+def read(folder: pathlib.Path) -> Files:
+  """Returns what a folder holds now."""
   while True:
     try:
       return _read_once(folder)
@@ -93,7 +94,7 @@ class Camera:
       return
     self._busy = True
     try:
-      files = _read(self._folder) if self._folder.exists() else {}
+      files = read(self._folder) if self._folder.exists() else {}
     finally:
       self._busy = False
     if not self.images or files != self.images[-1].files:

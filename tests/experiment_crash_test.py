@@ -8,9 +8,12 @@ import json
 import os
 import pathlib
 import random
+import signal
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 
 from tests import disk_images
@@ -22,7 +25,9 @@ from tff_pipeline.privacy import ledger as ledgers
 from tff_pipeline.privacy import noise_key as noise_keys
 from tff_pipeline.report import writing
 
-_PARTS = 5  # Of the slow test: each takes some minutes.
+_ROOT = pathlib.Path(__file__).parents[1]
+_PARTS = 5  # Of the slow tests: each takes some minutes.
+_MOMENTS = 200
 _ROUNDS = 14  # Seven checkpoints, so that old ones are deleted.
 _WANTED = small_runs.build(
   rounds=_ROUNDS, privacy=small_runs.privacy(noise_seed=None)
@@ -124,7 +129,9 @@ def _assert_all_resume(images, folder, whole):
 def test_one_run_has_more_than_two_hundred_moments_to_die(filmed):
   _, cohorts, images = filmed
   assert list(cohorts) == list(range(1, _ROUNDS + 1))
-  assert len(images) + len(list(disk_images.torn(images))) >= 200
+  torn = list(disk_images.torn(images))
+  assert len(images) + len(torn) >= 200
+  print(len(images), 'boundaries', len(torn), 'cut short')
   assert images[0].files == {}
   seen = ' '.join(name for image in images for name in image.files)
   for name in ('config.json.partial', 'noise_key.partial', '_temp', 'ledger'):
@@ -179,6 +186,78 @@ def test_kill_of_a_run_that_resumes_from_a_kill(filmed, tmp_path):
     _assert_all_resume(
       random.Random(4).sample(again, 12), tmp_path / 'second', filmed
     )
+
+
+_RUN_AGAIN_AND_AGAIN = """
+import json, itertools, sys
+from tests import experiment_crash_test as crash_test
+from tests import small_runs
+from tff_pipeline import experiment
+from tff_pipeline.privacy import noise_key
+from tff_pipeline.report import writing
+
+folder, key = sys.argv[1], tuple(json.loads(sys.argv[2]))
+noise_key.draw = lambda: key
+writing.contents.of_run, writing.pages.to_html = lambda run: run, repr
+with small_runs.cached_parts():
+  for number in itertools.count():
+    experiment.run(crash_test._WANTED, f'{folder}/{number}')
+"""
+
+
+def _stop(process):
+  """Stops a process in all of its threads; nothing is written any more."""
+  process.send_signal(signal.SIGSTOP)
+  tasks = pathlib.Path(f'/proc/{process.pid}/task')
+  while any(
+    (task / 'stat').read_text().rpartition(')')[2].split()[0] != 'T'
+    for task in tasks.iterdir()
+  ):
+    time.sleep(0.001)
+
+
+@pytest.fixture(scope='module')
+def random_moments(tmp_path_factory):
+  """What `kill -9` leaves at random moments of runs in another process.
+
+  The process is stopped, its folder copied, and it goes on: that costs a second
+  less than a kill. Files that it shares with the operating system are as a kill
+  would leave them, whichever library writes them.
+  """
+  folder = tmp_path_factory.mktemp('moments')
+  moments = random.Random(5)
+  key = json.dumps(small_runs.KEYS[0])
+  process = psutil.Popen(
+    [sys.executable, '-c', _RUN_AGAIN_AND_AGAIN, folder, key],
+    cwd=_ROOT,
+    env=os.environ | {'TF_CPP_MIN_LOG_LEVEL': '3'},
+  )
+  images = []
+  try:
+    while len(images) < _MOMENTS:
+      time.sleep(moments.uniform(0.0, 0.1))
+      assert process.poll() is None
+      _stop(process)
+      newest = max(folder.iterdir(), key=lambda p: int(p.name), default=None)
+      if newest is not None:
+        files = disk_images.read(newest)
+        started = files.get('ledger', (0, b''))[1].count(b'\n')
+        if not images or files != images[-1].files:
+          images.append(disk_images.Image('at random', files, started))
+      process.send_signal(signal.SIGCONT)
+  finally:
+    process.kill()
+    process.wait()
+  return images
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('part', range(_PARTS))
+def test_kill_at_two_hundred_random_moments(
+  filmed, random_moments, blank_pages, tmp_path, part
+):
+  assert len(random_moments) == _MOMENTS
+  _assert_all_resume(random_moments[part::_PARTS], tmp_path / 'run', filmed)
 
 
 _KILL_LOOP = """
@@ -249,7 +328,7 @@ def test_real_kills_at_random_moments(tmp_path):
   experiment.run(wanted, whole)
   done = subprocess.run(
     [sys.executable, '-c', _KILL_LOOP, tmp_path, '25', '1'],
-    cwd=pathlib.Path(__file__).parents[1],
+    cwd=_ROOT,
     env=os.environ | {'TF_CPP_MIN_LOG_LEVEL': '3'},
     capture_output=True,
     text=True,
@@ -257,6 +336,7 @@ def test_real_kills_at_random_moments(tmp_path):
     check=False,
   )
   assert done.returncode == 0, done.stderr
+  print(done.stdout.splitlines()[-1])
   finished = list(tmp_path.glob('*/summary.json'))
   assert len(finished) > 2  # The last one was killed, and others may have been.
   for summary in finished:

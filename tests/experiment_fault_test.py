@@ -8,11 +8,15 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from tests import small_runs
+from tff_pipeline import config
 from tff_pipeline import experiment
 from tff_pipeline import validate
+from tff_pipeline.data import client_data
+from tff_pipeline.data import partition
 from tff_pipeline.experiment import session
 from tff_pipeline.privacy import ledger as ledgers
 
@@ -111,6 +115,27 @@ def test_clock_that_runs_backwards_changes_nothing(
   with open(tmp_path / 'metrics.csv', encoding='utf-8') as file:
     seconds = [float(row['round_seconds']) for row in csv.DictReader(file)]
   assert all(0 < s < 60 for s in seconds)
+
+
+def test_one_enormous_client_among_empty_ones_is_a_run(tmp_path, monkeypatch):
+  """Two hundred times as large as the next."""
+  deal = partition.deal
+
+  def lopsided(examples, *, task, seed):
+    dealt = deal(examples, task=task, seed=seed)
+    sizes = np.array([0] * 40 + [5] * 19 + [len(dealt.examples.x) - 95])
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return client_data.ClientData(dealt.examples, offsets)
+
+  monkeypatch.setattr(partition, 'deal', lopsided)
+  wanted = small_runs.build(cohort=config.poisson(30))
+  summary = experiment.run(wanted, tmp_path)
+  assert summary['status'] == experiment.FINISHED
+  rows = small_runs.rows(tmp_path)
+  used = [float(row['unnoised_train_num_examples']) for row in rows]
+  assert max(used) > 1000 > 200 > min(used)
+  assert all(np.isfinite(w).all() for w in small_runs.weights(tmp_path))
+  assert all(float(row['unnoised_train_rejected_updates']) == 0 for row in rows)
 
 
 def test_results_of_an_earlier_end_go_when_more_is_released(whole, tmp_path):

@@ -75,6 +75,27 @@ def test_csv_run_keeps_its_encoding_and_no_user_id(tmp_path):
   assert not any(name.encode() in written for name in own_data.NAMES[:3])
 
 
+def test_ids_with_characters_of_paths_lead_nowhere(tmp_path):
+  frame = own_data.frame()
+  ids = {
+    own_data.NAMES[0]: '../../escaped',
+    own_data.NAMES[1]: f'{tmp_path}/absolute',
+    own_data.NAMES[2]: 'a\nb\t"c"\\d',
+    own_data.NAMES[3]: '$(touch run)|`x`;%s{}',
+  }
+  frame['user'] = frame.user.map(ids)
+  task = own_data.task(own_data.csv(tmp_path, frame))
+  summary = _run(tmp_path / 'run', task, cohort=3)
+  assert summary['status'] == experiment.FINISHED
+  assert {path.name for path in tmp_path.iterdir()} == {'own.csv', 'run'}
+  written = b''.join(
+    file.read_bytes()
+    for file in (tmp_path / 'run').rglob('*')
+    if file.is_file()
+  )
+  assert b'escaped' not in written and b'/absolute' not in written
+
+
 @pytest.mark.parametrize('partition', ['natural', 'quantity_skew'])
 def test_regression_learns(tmp_path, partition):
   frame = own_data.frame(800)

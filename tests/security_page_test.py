@@ -70,6 +70,26 @@ def test_what_unpickles_is_found(source):
   assert len(_offences({'tff_pipeline.data.mine': source})) == 1
 
 
+def test_no_archive_is_unpacked_by_somebody_elses_code():
+  for module, source in _TREE.items():
+    for name in ('get_file', 'extractall', 'ParseDict', 'unpack_archive'):
+      assert f'{name}(' not in source, module
+
+
+@pytest.mark.parametrize(
+  'pin',
+  ['keras', 'protobuf', 'scipy', 'wheel', 'pyarrow', 'joblib', 'tensorflow'],
+)
+def test_audit_is_of_the_pins(pin):
+  page = (_ROOT / 'docs' / 'security.md').read_text()
+  (version,) = {
+    line.split()[2]
+    for line in page.splitlines()
+    if line.startswith(f'| {pin} ')
+  }
+  assert f'\n{pin}=={version} ' in (_ROOT / 'requirements.lock').read_text()
+
+
 def test_page_names_files_that_exist():
   page = (_ROOT / 'docs' / 'security.md').read_text()
   assert 'tff_pipeline/data/defects.py' in page

@@ -7,6 +7,7 @@ import pickle
 import zipfile
 
 import numpy as np
+import psutil
 import pytest
 
 from tests import tiny_files
@@ -94,6 +95,15 @@ def test_hostile_mnist(tmp_path):
   path.unlink()
   path.mkdir()
   _refusal(mnist, 'mnist', tmp_path)
+
+
+def test_mnist_that_unpacks_to_more_than_the_memory(tmp_path, monkeypatch):
+  path = tmp_path / 'mnist.npz'
+  tiny_files.mnist(path)
+  memory = psutil.virtual_memory()._replace(available=100)
+  monkeypatch.setattr(psutil, 'virtual_memory', lambda: memory)
+  with pytest.raises(validate.UsageError, match='into the 100 bytes of free'):
+    mnist.load(_task('mnist'), data_dir=tmp_path)
 
 
 def test_flipped_bit_in_mnist(tmp_path):

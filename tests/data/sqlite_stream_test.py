@@ -79,6 +79,17 @@ BROKEN = {
     ['UPDATE client_metadata SET num_examples = 0'],
     'examples in the split train',
   ),
+  'a client twice': (
+    [
+      'INSERT INTO client_metadata SELECT * FROM client_metadata '
+      "WHERE client_id = 'user000000003'"
+    ],
+    'each client once.*found some more often',
+  ),
+  'fewer than no examples': (
+    ["UPDATE client_metadata SET num_examples = -1 WHERE split_name = 'train'"],
+    'a whole number as num_examples',
+  ),
   'numbers as ids': (
     [
       'DROP TABLE client_metadata',

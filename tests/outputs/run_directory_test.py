@@ -145,10 +145,20 @@ def test_directory_that_fills_up_before_the_claim_is_refused(tmp_path):
   assert not (tmp_path / 'run' / 'config.json').exists()
 
 
-def test_newer_format_is_refused(tmp_path):
-  newer = {'format': run_directory.FORMAT + 1, **_RECORD}
-  (tmp_path / 'config.json').write_text(json.dumps(newer))
-  assert f'format {run_directory.FORMAT + 1}' in _refusal(tmp_path)
+@pytest.mark.parametrize('found', [run_directory.FORMAT + 1, 0, None, '1'])
+def test_other_format_is_refused(tmp_path, found):
+  other = {'format': found, **_RECORD}
+  (tmp_path / 'config.json').write_text(json.dumps(other))
+  message = _refusal(tmp_path)
+  assert f'format {found}' in message and 'version that wrote it' in message
+
+
+def test_record_of_before_there_were_checksums_is_accepted(tmp_path):
+  _claim(tmp_path)
+  record = json.loads((tmp_path / 'config.json').read_text())
+  del record['checksum']
+  (tmp_path / 'config.json').write_text(json.dumps(record))
+  assert run_directory.RunDirectory(tmp_path).record == record
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -126,6 +127,47 @@ def test_failed_run_is_reported_and_stops_nobody(tmp_path):
   ]
   (line,) = view.failures(ended, tmp_path / 'logs')
   assert 'a/seed=0 (exit status 1): disk full' in line
+
+
+_OUT_OF_MEMORY = {
+  # An allocation that is refused, and the kernel's way out.
+  'refused': (
+    'import resource\n'
+    'resource.setrlimit(resource.RLIMIT_AS, (1 << 28, 1 << 28))\n'
+    'bytearray(1 << 30)',
+    r'a \(exit status 1\): MemoryError',
+  ),
+  'killed': (
+    'import os, signal\nos.kill(os.getpid(), signal.SIGKILL)',
+    r'a \(killed, as the system does when memory runs out\): ',
+  ),
+}
+
+
+@pytest.mark.parametrize(
+  'script, said', _OUT_OF_MEMORY.values(), ids=_OUT_OF_MEMORY
+)
+def test_arm_without_memory_is_reported_and_started_again(
+  tmp_path, script, said
+):
+  folder = tmp_path / 'a'
+  once = f'if not os.path.exists({str(tmp_path / "tried")!r}):\n'
+  once += f'  open({str(tmp_path / "tried")!r}, "w").close()\n'
+  once += textwrap.indent(script, '  ') + '\n'
+  arm = execution.Job(
+    name='a',
+    command=(sys.executable, '-c', 'import os\n' + once + _RUN)
+    + (str(folder), '3', '0.02', '0'),
+    folder=folder,
+    rounds=3,
+  )
+  other = _job(tmp_path, 'b')
+  ended = _run([arm, other], tmp_path, processes=1)
+  assert ended.states == {'a': State.FAILED, 'b': State.FINISHED}
+  (line,) = view.failures(ended, tmp_path / 'logs')
+  assert re.search(said, line), line
+  ended = _run([arm, other], tmp_path, processes=1)
+  assert set(ended.states.values()) == {State.FINISHED}
 
 
 def test_exit_status_0_without_a_summary_is_a_failure(tmp_path):

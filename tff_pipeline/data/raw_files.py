@@ -6,19 +6,72 @@ file has shown as many bytes.
 
 from collections.abc import Iterator, Mapping
 import contextlib
+import csv
 import gzip
 import math
+import os
 import pathlib
 import struct
+import tokenize
 import zipfile
 import zlib
 
 import numpy as np
+import psutil
 
 from tff_pipeline import validate
 
 _IDX_BYTES = 0x08
 _LARGEST = 1 << 30  # Bytes; MNIST has 47 million.
+UNREADABLE = (
+  OSError,
+  EOFError,
+  ValueError,
+  KeyError,
+  MemoryError,
+  struct.error,
+  zipfile.BadZipFile,
+  zlib.error,
+  NotImplementedError,
+  RuntimeError,  # Of an archive that says to be encrypted.
+  SyntaxError,  # The headers of NumPy's arrays are Python literals.
+  tokenize.TokenError,
+  csv.Error,
+)
+"""What reading a damaged or hostile file raises."""
+
+
+def check_memory(path: str | os.PathLike[str], needed: int, flag: str) -> None:
+  """Refuses a file that unpacks to more than the memory that is free.
+
+  Args:
+    path: The file.
+    needed: Bytes, as the file itself states them.
+    flag: Which one named the file.
+
+  Raises:
+    UsageError: If it does.
+  """
+  free = psutil.virtual_memory().available
+  if needed > free:
+    raise validate.error(
+      flag,
+      expected=f'a file that fits into the {free} bytes of free memory',
+      found=f'{needed} bytes, packed in {os.fspath(path)}',
+    )
+
+
+def unpacked_bytes(archive: np.lib.npyio.NpzFile) -> int:
+  """Returns what the arrays take; reading one never goes beyond it."""
+  return sum(member.file_size for member in archive.zip.infolist())
+
+
+def array(archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+  """Returns an array; raises one of UNREADABLE where it is damaged."""
+  found = archive[name]
+  if not isinstance(found, np.ndarray):  # Bytes, where its first ones differ.
+    raise ValueError(f'{name} is no array')
+  return found
 
 
 @contextlib.contextmanager
@@ -28,17 +81,7 @@ def complaints(path: pathlib.Path) -> Iterator[None]:
     yield
   except validate.UsageError:
     raise
-  except (
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    MemoryError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-    NotImplementedError,
-  ) as e:
+  except UNREADABLE as e:
     reason = ' '.join(str(e).split()) or type(e).__name__
     raise bad(path, reason) from e
 
@@ -108,10 +151,11 @@ def read_npz(
     if not isinstance(archive, np.lib.npyio.NpzFile):
       raise ValueError('it is no npz archive')
     with archive:
+      check_memory(path, unpacked_bytes(archive), 'data_dir')
       for name, (dtype, shape) in names.items():
         if name not in archive:
           raise ValueError(f'it has no array {name}')
-        arrays[name] = archive[name]
+        arrays[name] = array(archive, name)
         check_array(name, arrays[name], dtype=dtype, shape=shape)
   return arrays
 

@@ -6,6 +6,7 @@ client_id, serialized_example_proto) holds one `tf.train.Example` a row.
 `sqlite_clients` reads such a file whole; here it may be larger than memory.
 """
 
+import itertools
 import pathlib
 import sqlite3
 import threading
@@ -69,11 +70,8 @@ class Database:
     self._path = path
     self._flag = flag
     self._threads = threading.local()
-    try:
-      self._check_tables()
-      self._check_index()
-    except sqlite3.DatabaseError as e:
-      raise self._error('a whole SQLite file', f'another one in {path}') from e
+    self._check_tables()
+    self._check_index()
 
   @property
   def _connection(self) -> sqlite3.Connection:
@@ -84,6 +82,15 @@ class Database:
       connection.execute('PRAGMA trusted_schema=OFF')
       self._threads.connection = connection
     return self._threads.connection
+
+  def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
+    """Returns what a query gives; raises `UsageError` about a damaged file."""
+    try:
+      return self._connection.execute(query, values).fetchall()
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as e:
+      raise self._error(
+        'a whole SQLite file', f'another one in {self._path}'
+      ) from e
 
   def _error(
     self, expected: str, found: Any, remedy: str = ''
@@ -96,12 +103,12 @@ class Database:
     # A view could run anything that SQL can.
     tables = {
       name
-      for (name,) in self._connection.execute(
+      for (name,) in self._rows(
         "SELECT name FROM sqlite_master WHERE type = 'table'"
       )
     }
     for table, needed in _NEEDED.items():
-      rows = self._connection.execute(f'PRAGMA table_info({table})')
+      rows = self._rows(f'PRAGMA table_info({table})')
       found = {row[1] for row in rows} if table in tables else set()
       if not needed <= found:
         raise self._error(
@@ -110,9 +117,7 @@ class Database:
         )
 
   def _check_index(self) -> None:
-    plan = self._connection.execute(
-      'EXPLAIN QUERY PLAN ' + _ROWS, ('', '', _ALL)
-    )
+    plan = self._rows('EXPLAIN QUERY PLAN ' + _ROWS, ('', '', _ALL))
     if not any('SEARCH' in step for *_, step in plan):
       raise self._error(
         'an index by client on the examples, without which every cohort reads '
@@ -134,17 +139,25 @@ class Database:
     Raises:
       UsageError: If nobody is, or nobody has an example.
     """
-    rows = self._connection.execute(
+    rows = self._rows(
       'SELECT client_id, num_examples FROM client_metadata'
       ' WHERE split_name = ? ORDER BY client_id LIMIT ?',
       (name, _ALL if clients is None else clients),
-    ).fetchall()
+    )
     if not rows:
       raise self._error(f'clients in the split {name}', f'none in {self._path}')
-    if not all(isinstance(i, str) and isinstance(n, int) for i, n in rows):
+    if not all(
+      isinstance(i, str) and isinstance(n, int) and n >= 0 for i, n in rows
+    ):
       raise self._error(
         'text as client_id and a whole number as num_examples',
         f'others in {self._path}',
+      )
+    # A user who is two clients takes part twice; the price is of once.
+    if any(a == b for (a, _), (b, _) in itertools.pairwise(rows)):
+      raise self._error(
+        f'each client once in the split {name} of client_metadata',
+        f'some more often in {self._path}',
       )
     if not any(count for _, count in rows):
       raise self._error(
@@ -163,9 +176,7 @@ class Database:
       size, stored = int(split.sizes[index]), int(split.stored[index])
       # One more than there should be, to notice it.
       limit = size + (size == stored)
-      rows = self._connection.execute(
-        _ROWS, (split.ids[index], split.name, limit)
-      ).fetchall()
+      rows = self._rows(_ROWS, (split.ids[index], split.name, limit))
       if len(rows) != size:
         raise self._error(
           f'{stored} examples of client {index} (by id, from 0) in the split '

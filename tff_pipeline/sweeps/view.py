@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import logging
 import math
 import pathlib
+import signal
 import sys
 import time
 from typing import Any
@@ -16,6 +17,7 @@ from tff_pipeline.sweeps import execution
 from tff_pipeline.sweeps import pricing
 
 _LOG_SECONDS = 15.0
+_KILLED = 'killed, as the system does when memory runs out'
 _log = logging.getLogger(__name__)
 _interval = tqdm.tqdm.format_interval
 
@@ -96,10 +98,9 @@ def failures(ended: execution.Progress, logs: pathlib.Path) -> Iterator[str]:
       continue
     log = execution.log_path(logs, job)
     last = _last_line(log)
-    yield (
-      f'failed: {job.name} (exit status {ended.statuses[job.name]}): '
-      f'{last} [{log}]'
-    )
+    status = ended.statuses[job.name]
+    how = _KILLED if status == -signal.SIGKILL else f'exit status {status}'
+    yield f'failed: {job.name} ({how}): {last} [{log}]'
 
 
 def _last_line(log: pathlib.Path) -> str:

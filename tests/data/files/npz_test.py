@@ -1,6 +1,10 @@
+import io
 import pathlib
+import tracemalloc
+import zipfile
 
 import numpy as np
+import psutil
 import pytest
 
 from tff_pipeline import config
@@ -131,3 +135,50 @@ def test_single_array_is_no_archive(tmp_path):
   )
   with pytest.raises(validate.UsageError, match='a whole .npz archive'):
     npz.prepare(task, data_dir=_NOWHERE)
+
+
+def _zip(path, content, **details):
+  """Writes an archive of one array, whose directory can be made to lie."""
+  header = io.BytesIO()
+  np.lib.format.write_array_header_1_0(
+    header,
+    {'descr': '<f8', 'fortran_order': False, 'shape': (len(content) // 8,)},
+  )
+  with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+    archive.writestr('x.npy', header.getvalue() + content)
+    for name, value in details.items():
+      setattr(archive.infolist()[0], name, value)
+
+
+@pytest.mark.parametrize('states', [None, 100], ids=['honest', 'lying'])
+def test_archive_of_more_than_the_memory_is_refused(
+  tmp_path, monkeypatch, states
+):
+  path = tmp_path / 'own.npz'
+  _zip(path, bytes(16 << 20), **({'file_size': states} if states else {}))
+  assert path.stat().st_size < 50_000  # Packed a thousandfold.
+  memory = psutil.virtual_memory()._replace(available=1 << 20)
+  monkeypatch.setattr(psutil, 'virtual_memory', lambda: memory)
+  task = config.Task(
+    name='npz', path=str(path), label_column='x', feature_columns='x'
+  )
+  tracemalloc.start()
+  with pytest.raises(validate.UsageError) as refused:
+    npz.load(task, data_dir=_NOWHERE)
+  _, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  assert len(str(refused.value).splitlines()) == 1
+  if states is None:
+    assert 'into the 1048576 bytes of free memory' in str(refused.value)
+    assert peak < 1 << 20
+
+
+def test_member_that_is_no_array_is_refused(tmp_path):
+  path = tmp_path / 'own.npz'
+  np.savez(path, **ARRAYS)
+  path.write_bytes(path.read_bytes().replace(b'\x93NUMPY', b'\x93NUMPX'))
+  task = config.Task(
+    name='npz', path=str(path), label_column='label', feature_columns='x'
+  )
+  with pytest.raises(validate.UsageError, match='found a damaged one'):
+    npz.load(task, data_dir=_NOWHERE)

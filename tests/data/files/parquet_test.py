@@ -2,6 +2,7 @@ import pathlib
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from tests.data.files import own_data
@@ -41,6 +42,13 @@ def test_same_rows_as_from_csv(tmp_path, change):
   )
   np.testing.assert_array_equal(ours.train.offsets, theirs.train.offsets)
   np.testing.assert_array_equal(ours.test.y, theirs.test.y)
+
+
+def test_cells_that_do_not_fit_into_memory_are_refused(tmp_path, monkeypatch):
+  memory = psutil.virtual_memory()._replace(available=1_000)
+  monkeypatch.setattr(psutil, 'virtual_memory', lambda: memory)
+  with pytest.raises(validate.UsageError, match='into the 1000 bytes of free'):
+    _load(tmp_path, own_data.frame())
 
 
 def test_booleans_are_numbers(tmp_path):

@@ -5,7 +5,6 @@ they are refused.
 """
 
 import pathlib
-import zipfile
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from tff_pipeline import config
 from tff_pipeline import validate
 from tff_pipeline.data import client_data
 from tff_pipeline.data import data_set
+from tff_pipeline.data import raw_files
 from tff_pipeline.data.files import columns
 from tff_pipeline.data.files import delimited
 from tff_pipeline.data.files import faults
@@ -98,10 +98,13 @@ def _opened(task: config.Task) -> np.lib.npyio.NpzFile:
   path = delimited.existing_file(task)
   try:
     archive = np.load(path, allow_pickle=False)
-  except (ValueError, OSError, EOFError, zipfile.BadZipFile) as e:
+  except raw_files.UNREADABLE as e:
     raise _damaged(task) from e
   if not isinstance(archive, np.lib.npyio.NpzFile):
     raise _damaged(task)
+  raw_files.check_memory(
+    task.path, raw_files.unpacked_bytes(archive), 'task.path'
+  )
   return archive
 
 
@@ -119,8 +122,8 @@ def _array(
   task: config.Task, archive: np.lib.npyio.NpzFile, name: str
 ) -> np.ndarray:
   try:
-    values = archive[name]
-  except (ValueError, OSError, zipfile.BadZipFile, EOFError) as e:
+    values = raw_files.array(archive, name)
+  except raw_files.UNREADABLE as e:
     raise validate.error(
       'task.path',
       expected=f'an array of numbers or text in {task.path}, array '

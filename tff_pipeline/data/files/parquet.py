@@ -9,12 +9,14 @@ from pyarrow import parquet as pa_parquet
 from tff_pipeline import config
 from tff_pipeline import validate
 from tff_pipeline.data import data_set
+from tff_pipeline.data import raw_files
 from tff_pipeline.data.files import columns
 from tff_pipeline.data.files import delimited
 from tff_pipeline.data.files import table
 from tff_pipeline.data.files import tabular
 
 _BATCH_ROWS = 1 << 16
+_CELL_BYTES = 8
 
 
 def prepare(task: config.Task, *, data_dir: pathlib.Path) -> None:
@@ -33,6 +35,9 @@ def load(task: config.Task, *, data_dir: pathlib.Path) -> data_set.DataSet:
   del data_dir
   with _opened(task) as file:
     roles = columns.resolve(task, file.schema_arrow.names)
+    # Equal cells are packed into nothing.
+    cells = file.metadata.num_rows * len(list(roles.all))
+    raw_files.check_memory(task.path, cells * _CELL_BYTES, 'task.path')
     rows = table.read(
       _batches(file, roles, task),
       path=task.path,
@@ -55,7 +60,9 @@ def _batches(
   file: pa_parquet.ParquetFile, roles: columns.Roles, task: config.Task
 ) -> Iterator[pa.RecordBatch]:
   try:
-    yield from file.iter_batches(_BATCH_ROWS, columns=list(roles.all))
+    for batch in file.iter_batches(_BATCH_ROWS, columns=list(roles.all)):
+      batch.validate(full=True)  # Text that is none, offsets that lead away.
+      yield batch
   except (pa.ArrowInvalid, OSError) as e:
     raise _damaged(task) from e
 
