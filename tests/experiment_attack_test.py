@@ -8,6 +8,7 @@ import pytest
 from tff_pipeline import config
 from tff_pipeline import experiment
 from tff_pipeline import validate
+from tff_pipeline.experiment import building
 
 pytestmark = pytest.mark.usefixtures('without_reports')
 
@@ -144,3 +145,11 @@ def test_label_that_does_not_exist_is_refused(tmp_path):
   )
   with pytest.raises(validate.UsageError, match='^--attack.target_label: '):
     experiment.run(_experiment(attack=attack), tmp_path)
+
+
+def test_trigger_that_is_the_largest_value_of_the_data_is_not_covered():
+  """It reaches the examples of dishonest clients from those of others."""
+  attacked = building.build(_experiment(attack=_BACKDOOR), noise_key=(1, 2))
+  assert any('trigger' in clause for clause in attacked.task.uncovered)
+  honest = building.build(_experiment(), noise_key=(1, 2))
+  assert not honest.task.uncovered

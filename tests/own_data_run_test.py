@@ -10,6 +10,8 @@ from tests.data import sqlite_files
 from tests.data.files import own_data
 from tff_pipeline import config
 from tff_pipeline import experiment
+from tff_pipeline import tasks
+from tff_pipeline import validate
 from tff_pipeline.data import streamed
 
 _NOT_PRIVATE = config.Privacy(mechanism='none')
@@ -118,3 +120,57 @@ def test_regression_learns(tmp_path, partition):
   summary = _run(tmp_path / 'run', task, cohort=4, rounds=6)
   # The noise is 1,000 of a deviation of about 6,300.
   assert summary['test']['root_mean_squared_error'] < 0.3
+
+
+def _private(task, folder, **leaves):
+  wanted = small_runs.build(
+    task=task,
+    cohort=config.poisson(3),
+    privacy=small_runs.privacy(
+      population=task.clients or len(own_data.NAMES), **leaves
+    ),
+  )
+  return wanted, folder
+
+
+def test_data_that_changed_between_two_attempts_is_refused(tmp_path):
+  """The same noise on two data sets: their difference is not noised at all."""
+  path = own_data.csv(tmp_path)
+  wanted, folder = _private(own_data.task(path), tmp_path / 'run')
+  small_runs.crashed(wanted, folder, in_round=4)
+  original = own_data.frame()
+  changed = original.copy()
+  changed.loc[0, 'age'] += 1
+  own_data.csv(tmp_path, changed)
+  with pytest.raises(validate.UsageError, match='--output_dir: .*the data'):
+    experiment.run(wanted, folder)
+  own_data.csv(tmp_path, original)
+  assert experiment.run(wanted, folder)['rounds'] == wanted.rounds
+
+
+def test_name_of_the_data_in_the_record_needs_the_noise_key(tmp_path):
+  """It would say which of two data sets it was, to whoever has both."""
+  path = own_data.csv(tmp_path)
+  names = []
+  for key in (1, 2):
+    wanted, folder = _private(
+      own_data.task(path), tmp_path / f'run{key}', noise_seed=key
+    )
+    small_runs.crashed(wanted, folder, in_round=1)
+    names.append(json.loads((folder / 'config.json').read_text())['data_tag'])
+  assert names[0] != names[1]
+  folder = tmp_path / 'plain'
+  _run(folder, own_data.task(path), cohort=3, rounds=1)
+  assert 'data_tag' not in json.loads((folder / 'config.json').read_text())
+
+
+@pytest.mark.parametrize('partition', ['natural', 'iid'])
+def test_people_who_were_dealt_to_several_clients_are_not_covered(
+  tmp_path, partition
+):
+  dealt = {'partition': 'iid', 'clients': 9} if partition == 'iid' else {}
+  task = own_data.task(own_data.csv(tmp_path), **dealt)
+  built = tasks.build(task, seed=0)
+  assert any('several clients' in c for c in built.uncovered) == bool(dealt)
+  pooled = tasks.build(tasks.pooled(task), seed=0)
+  assert not any('several clients' in c for c in pooled.uncovered)

@@ -29,6 +29,10 @@ if typing.TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 STAND_IN = 'synthetic stand-in'
+DEALT = (
+  'the clients that the data set itself has: examples of one of them were '
+  'dealt to several clients of this run (task.partition)'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,7 +234,8 @@ def build(
     input_spec=input_spec,
     client_test=client_test,
     label=STAND_IN if loaded.is_stand_in else None,
-    uncovered=loaded.uncovered,
+    uncovered=loaded.uncovered
+    + ((DEALT,) if _is_redealt(loaded, task) else ()),
     encoding=loaded.encoding,
   )
 
@@ -330,6 +335,18 @@ def _dealt(
       found=task.partition,
     )
   return partition.deal(train, task=task, seed=seed), None
+
+
+def _is_redealt(loaded: 'data_set.DataSet', task: config.Task) -> bool:
+  """Returns whether one client of the data has become several."""
+  from tff_pipeline.data import client_data
+
+  return (
+    not isinstance(loaded.train, client_data.Examples)
+    and task.partition
+    not in (config.Partition.NATURAL, config.Partition.GROUPED)
+    and task.clients != 1
+  )
 
 
 def _check_no_limits(task: config.Task) -> None:

@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tff_pipeline import config
 from tff_pipeline import tasks
 from tff_pipeline import validate
 from tff_pipeline.algorithms import centralized
+from tff_pipeline.data import client_data
 from tff_pipeline.models import functional
+from tff_pipeline.models import objectives
 
 _STEPS = 4
 _BATCH = 25
@@ -225,3 +228,109 @@ def test_what_cannot_be_done_is_refused(task, model, changed, flag):
       seed=0,
       noise_key=(1, 2),
     )
+
+
+_LENGTH, _WORDS, _SENTENCES = 40, 5, 20
+
+
+def _words_model():
+  return tf.keras.Sequential(
+    [
+      tf.keras.Input((_LENGTH,), dtype=tf.int32),
+      tf.keras.layers.Embedding(_WORDS, 3),
+      tf.keras.layers.Dense(_WORDS),
+    ]
+  )
+
+
+def _words_step(first_sentence, *, clip_norm):
+  """Returns the clipped sum over twenty sentences of one word, but the first.
+
+  Through TensorFlow Privacy's optimizer, without noise.
+  """
+  y = np.zeros((_SENTENCES, _LENGTH), np.int32)
+  y[:, 0] = 1
+  y[0] = first_sentence
+  examples = client_data.Examples(np.ones_like(y), y)
+  objective = objectives.build('next_token')
+  steps = centralized._KerasSteps(
+    functional.keras_model(_words_model, seed=0),
+    objective.loss_factory(),
+    examples,
+    client=config.Client(batch_size=_SENTENCES, learning_rate=_SENTENCES),
+    privacy=_privacy(0.0, clip_norm),
+  )
+  before = steps.initialize()
+  after, _ = steps.run(
+    before, [np.arange(_SENTENCES)], key=None, noise_key=None
+  )
+  return np.concatenate(
+    [
+      (a - b).ravel()
+      for a, b in zip(
+        before.global_model_weights.trainable,
+        after.global_model_weights.trainable,
+        strict=True,
+      )
+    ]
+  )
+
+
+def test_padding_of_one_sentence_does_not_weigh_the_others():
+  """The mean over real tokens is that of a sentence, not of its batch."""
+  short = np.eye(1, _LENGTH, dtype=np.int32)[0]
+  norm = np.linalg.norm(_words_step(short, clip_norm=1e6))
+  clip_norm = float(norm) / _SENTENCES
+  moved = np.linalg.norm(
+    _words_step(short, clip_norm=clip_norm)
+    - _words_step(np.full(_LENGTH, 2), clip_norm=clip_norm)
+  )
+  assert 0 < moved <= 2 * clip_norm * (1 + 1e-5)
+
+
+def _centred(x):
+  return x - tf.reduce_mean(x, axis=0, keepdims=True)
+
+
+def test_model_that_mixes_examples_is_refused_by_tensorflow_privacys_step(task):
+  """There an example's gradient would hold the others of its batch."""
+
+  def factory():
+    return tf.keras.Sequential(
+      [
+        tf.keras.Input(task.input_spec['x'].shape[1:]),
+        tf.keras.layers.Lambda(_centred),
+        tf.keras.layers.Dropout(0.5),
+        tf.keras.layers.Dense(10),
+      ]
+    )
+
+  mixing = functional.build(
+    functional.keras_model(factory, seed=0),
+    loss=task.loss_factory(),
+    metric_factory=task.metric_factory,
+    input_spec=task.input_spec,
+  )
+  privacy = _privacy(1.0, 0.4)
+  with pytest.raises(validate.UsageError, match=r'--task\.model: .*each ex'):
+    _engine(task, mixing, privacy, batches='fixed_size')
+  _engine(task, mixing, privacy, batches='poisson')
+
+
+def test_dropout_is_not_taken_for_mixing(task):
+  def factory():
+    return tf.keras.Sequential(
+      [
+        tf.keras.Input(task.input_spec['x'].shape[1:]),
+        tf.keras.layers.Dropout(0.5),
+        tf.keras.layers.Dense(10),
+      ]
+    )
+
+  model = functional.build(
+    functional.keras_model(factory, seed=0),
+    loss=task.loss_factory(),
+    metric_factory=task.metric_factory,
+    input_spec=task.input_spec,
+  )
+  _engine(task, model, _privacy(1.0, 0.4), batches='fixed_size')

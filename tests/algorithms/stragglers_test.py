@@ -11,6 +11,8 @@ from tff_pipeline import config
 from tff_pipeline import sampling
 from tff_pipeline import validate
 from tff_pipeline.experiment import building
+from tff_pipeline.privacy import accounting
+from tff_pipeline.privacy import guarantees
 
 EPOCHS = 4
 _WHOLE = dataclasses.replace(cohorts.CLIENT, epochs=EPOCHS)
@@ -130,3 +132,32 @@ def test_a_share_needs_a_policy_and_the_other_way_round():
     config.Client(batch_size=1, straggler_share=0.5)
   with pytest.raises(validate.UsageError, match='--client.straggler_share'):
     config.Client(batch_size=1, stragglers='drop')
+
+
+@pytest.mark.parametrize('policy', ['drop', 'partial'])
+def test_noise_on_each_step_prices_them_as_if_none_was_slow(policy):
+  """Who is slow follows seed and round; an example is in no more steps."""
+  noised = _experiment(
+    privacy=config.Privacy(
+      mechanism='dp_sgd',
+      noise_multiplier=1.0,
+      clip_norm=1.0,
+      delta=1e-3,
+      population=30,
+    ),
+    **_client(stragglers=policy),
+  )
+  usual = dataclasses.replace(
+    noised, client=config.Client(epochs=2, batch_size=10, learning_rate=0.1)
+  )
+  parts = building.build(noised, noise_key=(1, 2))
+  assert accounting.headline(
+    parts.guarantee, 2, delta=1e-3
+  ) == accounting.headline(guarantees.build(config.terms(usual)), 2, delta=1e-3)
+  with parts.engine as engine:
+    done = engine.round(
+      engine.initialize(), round_num=1, clients=parts.sampler(1)
+    )
+  trained = done.metrics['client_work']['train']['num_batches']
+  slow = 10 * 2 * 5  # Everybody through all epochs, of five batches.
+  assert 0 < trained < slow

@@ -51,6 +51,12 @@ def _batch_mean(x):
   return x - tf.reduce_mean(x, axis=0, keepdims=True)
 
 
+@tf.keras.saving.register_keras_serializable('example_norms_test')
+def _batch_mean_removed(x):
+  """An activation that a user registered, and may compute anything."""
+  return _batch_mean(x)
+
+
 class _Own(_layers.Dense):
   """A user's layer, which may compute anything."""
 
@@ -64,6 +70,26 @@ _LEFT_OUT = {
     [
       tf.keras.Input((6,)),
       _layers.Lambda(_batch_mean),
+      _layers.Dense(_CLASSES),
+    ]
+  ),
+  'softmax over examples': lambda: tf.keras.Sequential(
+    [tf.keras.Input((6,)), _layers.Softmax(axis=0), _layers.Dense(_CLASSES)]
+  ),
+  'softmax over examples, counted from the end': lambda: tf.keras.Sequential(
+    [tf.keras.Input((6,)), _layers.Softmax(axis=-2), _layers.Dense(_CLASSES)]
+  ),
+  'own activation': lambda: tf.keras.Sequential(
+    [
+      tf.keras.Input((6,)),
+      _layers.Dense(5, activation=_batch_mean_removed),
+      _layers.Dense(_CLASSES),
+    ]
+  ),
+  'own activation as a layer': lambda: tf.keras.Sequential(
+    [
+      tf.keras.Input((6,)),
+      _layers.Activation(_batch_mean_removed),
       _layers.Dense(_CLASSES),
     ]
   ),

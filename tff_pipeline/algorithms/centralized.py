@@ -126,8 +126,9 @@ def build(
     noise_key: What keyed noise derives from.
 
   Raises:
-    UsageError: If the batch is larger than the data, or the optimizer has no
-      differentially private form in TensorFlow Privacy.
+    UsageError: If the batch is larger than the data, if the optimizer has no
+      differentially private form in TensorFlow Privacy, or if the model would
+      let examples of a batch into each other's gradients there.
   """
   if client.batch_size > len(examples):
     raise validate.error(
@@ -140,6 +141,7 @@ def build(
       model, examples, client=client, privacy=privacy
     )
   else:
+    tfp_steps.check_examples_apart(model, examples)
     steps = tfp_steps.TfpSteps(
       functional.keras_model(keras_factory, seed=seed),
       loss_factory(),

@@ -9,12 +9,49 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_federated as tff
 import tensorflow_privacy as tfp
 
 from tff_pipeline import config
 from tff_pipeline import validate
 from tff_pipeline.algorithms import pooled_steps
 from tff_pipeline.data import client_data
+
+_BATCH_OF_CHECK = 8
+
+
+def check_examples_apart(
+  model: tff.learning.models.FunctionalModel, examples: client_data.Examples
+) -> None:
+  """Refuses a model whose output for an example depends on another one.
+
+  TensorFlow Privacy's optimizers clip the gradients of the losses of a batch
+  that went through the model as a whole. One example would be in all of them,
+  and clipping each would not bound what it adds. Our own step takes each
+  example through such a model alone.
+  """
+  batch = np.array(examples.x[:_BATCH_OF_CHECK])
+  other = batch.copy()
+  other[0] = examples.x[-1]
+  with tf.Graph().as_default():
+    outputs = [
+      model.predict_on_batch(
+        tf.nest.map_structure(tf.constant, tuple(model.initial_weights)),
+        tf.constant(x),
+        training=tf.zeros([2], tf.int64),
+      )
+      for x in (batch, other)
+    ]
+    with tf.compat.v1.Session() as session:
+      one, two = session.run(outputs)
+  if not np.allclose(one[1:], two[1:], rtol=1e-4, atol=1e-6, equal_nan=True):
+    raise validate.error(
+      'task.model',
+      expected='a model that treats each example by itself with '
+      f'--algorithm.batches={config.Batches.FIXED_SIZE}',
+      found='outputs that change with another example of the batch',
+      remedy=f'Set --algorithm.batches={config.Batches.POISSON}',
+    )
 
 
 class TfpSteps:
@@ -30,10 +67,7 @@ class TfpSteps:
     privacy: config.Privacy,
   ):
     self._model = model
-    # The optimizer clips by example, so it needs a loss by example.
-    self._loss = type(loss).from_config(
-      loss.get_config() | {'reduction': tf.keras.losses.Reduction.NONE}
-    )
+    self._loss = loss
     self._x = tf.constant(examples.x)
     self._y = tf.constant(examples.y)
     self._optimizer = _tfp_optimizer(client, privacy)
@@ -57,7 +91,14 @@ class TfpSteps:
     losses = []
 
     def compute_losses():
-      losses.append(self._loss(y, self._model(x, training=True)))
+      # The optimizer clips by example, so it needs a loss by example. Not that
+      # of a batch without reduction: a loss may average over more than rows.
+      losses.append(
+        tf.vectorized_map(
+          lambda one: self._loss(one[0][tf.newaxis], one[1][tf.newaxis]),
+          (y, self._model(x, training=True)),
+        )
+      )
       return losses[-1]
 
     gradients = self._optimizer._compute_gradients(

@@ -34,6 +34,23 @@ import tensorflow_federated as tff
 _SquaredNorms = Callable[[tf.keras.layers.Layer, tf.Tensor, tf.Tensor], Any]
 _layers = tf.keras.layers
 
+# Those of Keras that treat each number, or each example's last axis, by itself.
+_ACTIVATIONS = (
+  tf.keras.activations.elu,
+  tf.keras.activations.exponential,
+  tf.keras.activations.gelu,
+  tf.keras.activations.hard_sigmoid,
+  tf.keras.activations.linear,
+  tf.keras.activations.mish,
+  tf.keras.activations.relu,
+  tf.keras.activations.selu,
+  tf.keras.activations.sigmoid,
+  tf.keras.activations.softmax,
+  tf.keras.activations.softplus,
+  tf.keras.activations.softsign,
+  tf.keras.activations.swish,
+  tf.keras.activations.tanh,
+)
 # Without weights, and example by example.
 _PLAIN = frozenset(
   {
@@ -88,12 +105,14 @@ class Record:
     original: type,
     inputs: Any,
     outputs: Any,
+    activation: Callable[..., Any] | None,
   ) -> None:
     """Notes one call of a layer that is a copy of one of class `original`."""
-    if original in _PLAIN:
+    known = activation is None or activation in _ACTIVATIONS
+    if original in _PLAIN and known and _spares_examples(layer):
       return
     squared_norms = _SQUARED_NORMS.get(original)
-    if squared_norms is None or not _is_ordinary(layer):
+    if squared_norms is None or not known or not _is_ordinary(layer):
       self._unknown = True
       return
     self._calls.append(
@@ -182,19 +201,25 @@ def watch(layer: tf.keras.layers.Layer, *, original: type) -> None:
     layer: Not called yet.
     original: The class that it is a copy of, and computes the same as.
   """
-  call, activation = layer.call, None
-  if original in _SQUARED_NORMS and hasattr(layer, 'activation'):
-    activation, layer.activation = layer.activation, None
+  call, activation = layer.call, getattr(layer, 'activation', None)
+  apart = original in _SQUARED_NORMS and activation is not None
+  if apart:
+    layer.activation = None
 
   @tf.autograph.experimental.do_not_convert
   def watched(inputs: Any, *args: Any, **kwargs: Any) -> Any:
     outputs = call(inputs, *args, **kwargs)
     found = _current.get()
     if found is not None:
-      found.add(layer, original, inputs, outputs)
-    return outputs if activation is None else activation(outputs)
+      found.add(layer, original, inputs, outputs, activation)
+    return activation(outputs) if apart else outputs
 
   layer.call = watched
+
+
+def _spares_examples(layer: tf.keras.layers.Layer) -> bool:
+  """Returns whether a layer without weights leaves the first axis alone."""
+  return not isinstance(layer, _layers.Softmax) or layer.axis == -1
 
 
 def _is_ordinary(layer: tf.keras.layers.Layer) -> bool:

@@ -13,6 +13,9 @@ from tff_pipeline.data import client_data
 from tff_pipeline.data import poisoned
 
 _Name = config.AttackName
+_TRIGGER = (
+  "the value of the attack's trigger, the largest of all training examples"
+)
 
 
 def poison(attack: config.Attack, task: tasks.Task, *, seed: int) -> tasks.Task:
@@ -27,13 +30,14 @@ def poison(attack: config.Attack, task: tasks.Task, *, seed: int) -> tasks.Task:
   if attack.name not in (_Name.LABEL_FLIP, _Name.BACKDOOR):
     return task
   _check(attack, task)
-  test, target = task.test, attack.target_label
+  test, target, uncovered = task.test, attack.target_label, task.uncovered
   if attack.name is _Name.LABEL_FLIP:
     change = poisoned.flip(attack.source_label, target)
     rows = test.y == attack.source_label
     x = test.x[rows]
   else:
     value = task.train.examples.x.max()
+    uncovered = (*uncovered, _TRIGGER)
     change = poisoned.backdoor(
       target, share=attack.triggered_share, value=value
     )
@@ -45,6 +49,7 @@ def poison(attack: config.Attack, task: tasks.Task, *, seed: int) -> tasks.Task:
       task.train, who=who(attack, task, seed=seed), poison=change, seed=seed
     ),
     attacked_test=client_data.Examples(x, np.full_like(test.y[rows], target)),
+    uncovered=uncovered,
   )
 
 

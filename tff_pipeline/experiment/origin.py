@@ -9,6 +9,7 @@ import subprocess
 from typing import Any
 
 from tff_pipeline import config
+from tff_pipeline.experiment import same_data
 
 _PACKAGES = (
   'tensorflow',
@@ -26,6 +27,7 @@ def record(
   argv: Sequence[str],
   *,
   uncovered: Sequence[str],
+  data_tag: str | None,
 ) -> dict[str, Any]:
   """Returns the content of `config.json`.
 
@@ -34,6 +36,7 @@ def record(
     solution: What was solved for a target epsilon, if there is one.
     argv: The command line.
     uncovered: What was computed from private data without noise, each a clause.
+    data_tag: See `same_data.tag`.
   """
   return {
     'config': config.to_dict(experiment),
@@ -41,6 +44,7 @@ def record(
     'versions': versions(),
     'git_revision': _git_revision(),
     **({'uncovered': list(uncovered)} if uncovered else {}),
+    **({same_data.NAME: data_tag} if data_tag else {}),
     'argv': list(argv),
     'started': datetime.datetime.now(datetime.UTC).isoformat('T', 'seconds'),
   }

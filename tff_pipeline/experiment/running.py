@@ -13,6 +13,7 @@ from tff_pipeline.experiment import building
 from tff_pipeline.experiment import limits
 from tff_pipeline.experiment import noise
 from tff_pipeline.experiment import origin
+from tff_pipeline.experiment import same_data
 from tff_pipeline.experiment import session
 from tff_pipeline.experiment import stopping
 from tff_pipeline.outputs import run_directory
@@ -68,10 +69,16 @@ def run(
     key = noise.planned(solved, directory.path)
     tasks.prepare(solved.task, data_dir=data_dir)
     parts = building.build(solved, noise_key=key, data_dir=data_dir)
+    data_tag = same_data.tag(solved, parts.task.train, key)
+    same_data.check(directory.record, data_tag)
     with stopping.failures(directory.path):
       directory.claim(
         origin.record(
-          experiment, solution, argv, uncovered=parts.task.uncovered
+          experiment,
+          solution,
+          argv,
+          uncovered=parts.task.uncovered,
+          data_tag=data_tag,
         )
       )
       noise.keep(solved, key, directory.path)
