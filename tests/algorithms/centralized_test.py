@@ -8,6 +8,7 @@ from tff_pipeline import config
 from tff_pipeline import tasks
 from tff_pipeline import validate
 from tff_pipeline.algorithms import centralized
+from tff_pipeline.algorithms import tfp_steps
 from tff_pipeline.data import client_data
 from tff_pipeline.models import functional
 from tff_pipeline.models import objectives
@@ -253,7 +254,7 @@ def _words_step(first_sentence, *, clip_norm):
   y[0] = first_sentence
   examples = client_data.Examples(np.ones_like(y), y)
   objective = objectives.build('next_token')
-  steps = centralized._KerasSteps(
+  steps = tfp_steps.TfpSteps(
     functional.keras_model(_words_model, seed=0),
     objective.loss_factory(),
     examples,
