@@ -47,4 +47,6 @@ CLAIM = c.Claim(
     c.Row(name='sigma 4', arm={_NOISE: 4.0}, published=0.95, epsilon=2.0),
     c.Row(name='sigma 2', arm={_NOISE: 2.0}, published=0.97, epsilon=8.0),
   ),
+  difference='Sigma 8 and 2 agree; sigma 4 is a point below. Our guess is the '
+  'learning rate, which does not fall here.',
 )

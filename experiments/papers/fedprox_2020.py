@@ -67,4 +67,10 @@ CLAIM = c.Claim(
       ('mu 1', 'fed_prox', 1.0),
     )
   ),
+  difference='The curves show what the paper says: FedAvg, which drops '
+  'stragglers, is slow and unsteady where nine of ten are; mu 1 smooths the '
+  'heterogeneous data, and slows the IID, since it bounds how far a round can '
+  'move. The gain after 200 rounds is small, about four points of accuracy at '
+  'most: 22 is an average over five data sets, taken where a run converged, '
+  'diverged or ended.',
 )

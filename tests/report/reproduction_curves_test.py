@@ -95,6 +95,7 @@ def test_what_was_published_is_marked_where_it_belongs(runs):
     if line.get_markerfacecolor() == 'none'
   ]
   assert marks == [(synthetic_runs.ROUNDS, 0.7), (3, 0.4)]
+  assert axes.get_ylim() == pytest.approx((0.28, 1.0))
 
 
 def test_marks_of_accuracies_are_on_no_other_axis(runs):

@@ -16,6 +16,7 @@ from tff_pipeline.report import tables
 
 _COLUMNS = 3
 _PANEL_HEIGHT = 2.3
+_BELOW_TARGET = 0.12
 
 Rows = Sequence[tuple[config.Row, reproductions.Measured]]
 
@@ -79,6 +80,10 @@ def _draw(
     low, high = zip(*(axes.get_ylim() for axes in panels), strict=True)
     for axes in panels:
       axes.set_ylim(min(low), max(high))
+  targets = [row.target for row, _ in rows if row.target is not None]
+  if targets:  # What matters is how a curve comes up to them.
+    for axes in panels:
+      axes.set_ylim(min(targets) - _BELOW_TARGET, 1.0)
   panels[0].figure.legend(
     shown.values(),
     shown.keys(),
