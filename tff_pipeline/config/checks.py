@@ -342,8 +342,8 @@ def _check_attacked_noise(experiment: 'records.Experiment') -> None:
     raise validate.error(
       'attack.scale',
       expected='1 or more with --privacy.mechanism='
-      f'{experiment.privacy.mechanism}: what it promises against an observer of '
-      'sums counts the noise of all clients',
+      f'{experiment.privacy.mechanism}: what it promises against an observer '
+      'of sums counts the noise of all clients',
       found=scale,
     )
 
