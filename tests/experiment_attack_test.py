@@ -1,6 +1,7 @@
 """Attacks and compression in whole runs: what they do, and what is refused."""
 
 import csv
+import dataclasses
 import json
 
 import pytest
@@ -153,3 +154,18 @@ def test_trigger_that_is_the_largest_value_of_the_data_is_not_covered():
   assert any('trigger' in clause for clause in attacked.task.uncovered)
   honest = building.build(_experiment(), noise_key=(1, 2))
   assert not honest.task.uncovered
+
+
+def test_attack_that_takes_noise_off_is_refused_under_local_privacy():
+  """What holds against an observer of sums counts the noise of everybody."""
+  local = config.Privacy(
+    mechanism='local',
+    noise_multiplier=2.0,
+    clip_norm=1.0,
+    delta=1e-3,
+    population=40,
+  )
+  attack = config.Attack(name='sign_flip', share=0.5, scale=0.01)
+  with pytest.raises(validate.UsageError, match='--attack.scale: .*1 or more'):
+    _experiment(privacy=local, attack=attack)
+  _experiment(privacy=local, attack=dataclasses.replace(attack, scale=1.0))

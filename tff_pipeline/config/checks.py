@@ -295,6 +295,23 @@ def _check_stragglers(experiment: 'records.Experiment') -> None:
     )
 
 
+def _check_attacked_noise(experiment: 'records.Experiment') -> None:
+  """A dishonest client scales its report, and with it the noise in it."""
+  scale = experiment.attack.scale
+  if (
+    scale is not None
+    and scale < 1
+    and experiment.privacy.mechanism is choices.Mechanism.LOCAL
+  ):
+    raise validate.error(
+      'attack.scale',
+      expected='1 or more with --privacy.mechanism='
+      f'{experiment.privacy.mechanism}: what it promises against an observer '
+      'of sums counts the noise of all clients',
+      found=scale,
+    )
+
+
 def _check_only_client(experiment: 'records.Experiment') -> None:
   """A silo that trains alone is one of those that there are, and alone."""
   task = experiment.task
@@ -369,6 +386,7 @@ CROSS_CHECKS: tuple[Callable[['records.Experiment'], None], ...] = (
   _check_remembering,
   _check_reconstructed,
   rules.check,
+  _check_attacked_noise,
   _check_only_client,
   _check_stragglers,
   _check_own_data,
