@@ -45,7 +45,7 @@ def cached_parts():
 @pytest.fixture
 def blank_pages(monkeypatch):
   """Writes pages as ever, and draws nothing on them: half of a small run."""
-  monkeypatch.setattr(writing.contents, 'of_run', lambda run: run)
+  monkeypatch.setattr(writing.run_contents, 'build', lambda run: run)
   monkeypatch.setattr(writing.pages, 'to_html', repr)
 
 
@@ -198,7 +198,7 @@ from tff_pipeline.report import writing
 
 folder, key = sys.argv[1], tuple(json.loads(sys.argv[2]))
 noise_key.draw = lambda: key
-writing.contents.of_run, writing.pages.to_html = lambda run: run, repr
+writing.run_contents.build, writing.pages.to_html = lambda run: run, repr
 with small_runs.cached_parts():
   for number in itertools.count():
     experiment.run(crash_test._WANTED, f'{folder}/{number}')
