@@ -55,7 +55,7 @@ CLAIM = c.Claim(
     )
   ),
   difference='Up to z 1 the adaptive median does as well as the best fixed '
-  'norm. At z 2 it runs away: the clip norm grows from 0.1 to 8.5 (0.36 at z '
-  '1), because noise spoils the model, which makes updates longer, which '
+  'norm. At z 2 it runs away: the clip norm grows from 0.1 to nine (a third at '
+  'z 1), because noise spoils the model, which makes updates longer, which '
   'raises the median and with it the noise. A small fixed norm cannot.',
 )
