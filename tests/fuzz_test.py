@@ -13,6 +13,7 @@ import pytest
 
 from experiments import epsilon
 from experiments import quickstart
+from tests import fuzzing
 from tff_pipeline import config
 from tff_pipeline import config_flags
 from tff_pipeline import experiment
@@ -31,16 +32,6 @@ _TEXTS = st.sampled_from(
     *('9' * 400, '\udcff', '🙂', "'", '"', '%s', '{}', '--rounds=3'),
   ]
 )
-
-
-def _many(examples):
-  return hypothesis.settings(
-    max_examples=examples,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(hypothesis.HealthCheck),
-  )
 
 
 def _choices(leaf):
@@ -101,14 +92,14 @@ def _check_arguments(arguments):
     _assert_valid(wanted)
 
 
-@_many(1000)
+@fuzzing.many(1000)
 @hypothesis.given(st.lists(_arguments(), max_size=5))
 def test_command_line_is_an_experiment_or_a_line(arguments):
   _check_arguments(arguments)
 
 
 @pytest.mark.slow
-@_many(25_000)
+@fuzzing.many(25_000)
 @hypothesis.given(st.lists(_arguments(), max_size=8))
 def test_many_more_command_lines(arguments):
   _check_arguments(arguments)
@@ -157,14 +148,14 @@ def _check_config(values):
     _assert_valid(wanted)
 
 
-@_many(1000)
+@fuzzing.many(1000)
 @hypothesis.given(_mutated_config())
 def test_mutated_config_is_an_experiment_or_a_line(values):
   _check_config(values)
 
 
 @pytest.mark.slow
-@_many(25_000)
+@fuzzing.many(25_000)
 @hypothesis.given(_mutated_config())
 def test_many_more_mutated_configs(values):
   _check_config(values)
@@ -210,7 +201,7 @@ def ledger_bytes(tmp_path_factory):
   return path.read_bytes()
 
 
-@_many(1000)
+@fuzzing.many(1000)
 @hypothesis.given(st.data())
 def test_damaged_ledger_is_refused_or_not_cheaper(
   ledger_bytes, tmp_path_factory, data
@@ -299,7 +290,7 @@ def test_finished_run_shows_its_summary(finished, not_run):
   assert 'loss nan, accuracy 0.9000' in experiment.describe(summary, finished)
 
 
-@_many(120)
+@fuzzing.many(120)
 @hypothesis.given(st.data())
 def test_damaged_finished_run_shows_no_lower_epsilon(finished, not_run, data):
   whole = run_directory.read_json(finished / 'privacy.json')
@@ -320,7 +311,7 @@ def test_damaged_finished_run_shows_no_lower_epsilon(finished, not_run, data):
   experiment.describe(summary, finished)
 
 
-@_many(120)
+@fuzzing.many(120)
 @hypothesis.given(st.data())
 def test_check_of_a_damaged_run_agrees_to_no_other_epsilon(
   finished, monkeypatch, data

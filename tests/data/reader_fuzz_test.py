@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from tests import fuzzing
 from tests import tiny_files
 from tests.data import client_files_test
 from tests.data import har_test
@@ -265,24 +266,14 @@ def _check(whole, content):
     assert len(str(e).splitlines()) == 1, repr(str(e))
 
 
-def _many(examples):
-  return hypothesis.settings(
-    max_examples=examples,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(hypothesis.HealthCheck),
-  )
-
-
-@_many(60)
+@fuzzing.many(60)
 @hypothesis.given(st.data())
 def test_damaged_file_is_read_or_refused_in_a_line(whole, data):
   _check(whole, data.draw(_damaged(whole[3])))
 
 
 @pytest.mark.slow
-@_many(2000)
+@fuzzing.many(2000)
 @hypothesis.given(st.data())
 def test_many_more_damaged_files(whole, data):
   _check(whole, data.draw(_damaged(whole[3])))
