@@ -293,25 +293,30 @@ def _centred(x):
   return x - tf.reduce_mean(x, axis=0, keepdims=True)
 
 
-def test_model_that_mixes_examples_is_refused_by_tensorflow_privacys_step(task):
-  """There an example's gradient would hold the others of its batch."""
+def _dropping_out(task, *first):
+  """Returns a functional model of these layers, dropout and a dense one."""
 
   def factory():
     return tf.keras.Sequential(
       [
         tf.keras.Input(task.input_spec['x'].shape[1:]),
-        tf.keras.layers.Lambda(_centred),
+        *first,
         tf.keras.layers.Dropout(0.5),
         tf.keras.layers.Dense(10),
       ]
     )
 
-  mixing = functional.build(
+  return functional.build(
     functional.keras_model(factory, seed=0),
     loss=task.loss_factory(),
     metric_factory=task.metric_factory,
     input_spec=task.input_spec,
   )
+
+
+def test_model_that_mixes_examples_is_refused_by_tensorflow_privacys_step(task):
+  """There an example's gradient would hold the others of its batch."""
+  mixing = _dropping_out(task, tf.keras.layers.Lambda(_centred))
   privacy = _privacy(1.0, 0.4)
   with pytest.raises(validate.UsageError, match=r'--task\.model: .*each ex'):
     _engine(task, mixing, privacy, batches='fixed_size')
@@ -319,19 +324,5 @@ def test_model_that_mixes_examples_is_refused_by_tensorflow_privacys_step(task):
 
 
 def test_dropout_is_not_taken_for_mixing(task):
-  def factory():
-    return tf.keras.Sequential(
-      [
-        tf.keras.Input(task.input_spec['x'].shape[1:]),
-        tf.keras.layers.Dropout(0.5),
-        tf.keras.layers.Dense(10),
-      ]
-    )
-
-  model = functional.build(
-    functional.keras_model(factory, seed=0),
-    loss=task.loss_factory(),
-    metric_factory=task.metric_factory,
-    input_spec=task.input_spec,
-  )
+  model = _dropping_out(task)
   _engine(task, model, _privacy(1.0, 0.4), batches='fixed_size')
