@@ -4,9 +4,9 @@
 
 An argument is a directory with the sweeps of papers, each in a folder that is
 named like its experiment file: `python -m experiments.sweep --experiment=NAME
---output_dir=runs/papers/NAME`. Papers without runs stand in the table as not
-run. Several directories are read one after another. Curves are drawn into the
-folder figures beside the page.
+--output_dir=runs/papers/NAME`. Several directories are read one after another.
+A paper without runs keeps its section of the page that is replaced, or stands
+there as not run. Curves are drawn into the folder figures beside the page.
 """
 
 import pathlib
@@ -45,6 +45,9 @@ def main(paths: list[str]) -> None:
   page = reproductions.page(
     papers,
     pictures=pictures,
+    earlier=reproductions.sections(
+      output.read_text(encoding='utf-8') if output.exists() else ''
+    ),
     command=shlex.join(
       ['python', '-m', 'experiments.reproductions', 'runs/papers']
     ),

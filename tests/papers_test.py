@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import pathlib
 import shlex
 import subprocess
 import sys
@@ -148,6 +149,25 @@ def test_each_arm_is_in_a_row(name):
       all(leaves.get(leaf) == value for leaf, value in row.arm.items())
       for row in rows
     ), run.arm
+
+
+@pytest.fixture(name='sections', scope='module')
+def fixture_sections():
+  """Returns the sections of the page of results."""
+  page = pathlib.Path(binary.__file__).parent / 'papers' / 'RESULTS.md'
+  return reproductions.sections(page.read_text(encoding='utf-8'))
+
+
+@each_paper
+def test_results_say_what_the_file_says(name, sections):
+  """Its section is kept while it is not run again, and must not grow old."""
+  file = cli.experiment_file(name)
+  said = reproductions.fields(file.__doc__)
+  claim = file.CLAIM
+  words = [said[field] for field in ('Paper', 'Differs', 'Run')]
+  words += [claim.source, claim.difference]
+  words += [f'\n| {row.name}' for row in claim.rows]
+  assert [text for text in words if text not in sections[name]] == []
 
 
 def _tiny(whole):

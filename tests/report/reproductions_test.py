@@ -66,8 +66,10 @@ def _cells(page, name):
   return [cell.strip() for cell in line.strip('|').split('|')]
 
 
-def _page(*papers):
-  return reproductions.page(papers, command='this', pictures={})
+def _page(*papers, **earlier):
+  return reproductions.page(
+    papers, command='this', pictures={}, earlier=earlier
+  )
 
 
 def test_fields_are_read_over_lines_and_hyphens():
@@ -148,7 +150,7 @@ def test_what_was_not_run_says_so(runs, tmp_path):
   assert _cells(_page(_paper(other, runs=runs)), 'other') == expected
   page = _page(_paper(other))
   assert _cells(page, 'other') == expected
-  assert 'Nothing has been run yet.' in page and 'Run on' not in page
+  assert 'Run on' not in page
   # A run that is going on is no figure.
   synthetic_runs.write(
     tmp_path / 'going', _build(rate=9.0), accuracy=0.9, rounds=3
@@ -164,13 +166,26 @@ def test_a_section_says_where_its_figures_come_from(runs):
     '## x\n\nA title.',
     'Published figures: table 1.',
     'Differs: In nothing.',
-    'Run on 2026-11-24. numpy 1.25.2, python 3.11.',
+    'Run on 2026-11-24: 4 runs, 0.2 hours. numpy 1.25.2, python 3.11.',
     'ε: user-level, add or remove one, δ = 0.001.',
     'Ours is lower, since.',
     '`python -m experiments.sweep --experiment=x`',
-    '4 runs, 0.2 hours of rounds in all.',
   ):
     assert words in page
+
+
+def test_a_section_stays_until_runs_replace_it(runs, tmp_path):
+  row = config.Row(name='one', arm={RATE: 0.1})
+  page = _page(_paper(row, runs=runs))
+  earlier = reproductions.sections(page)
+  assert list(earlier) == ['x']
+  assert _page(_paper(row), **earlier) == page
+  synthetic_runs.write(
+    tmp_path / 'going', _build(rate=0.1), accuracy=0.9, rounds=3
+  )
+  going = reading.collect([tmp_path / 'going']).runs
+  assert _page(_paper(row, runs=going), **earlier) == page
+  assert _page(_paper(row, runs=runs[:1]), **earlier) != page
 
 
 def test_no_mechanism_is_infinite_and_about_nothing(tmp_path):

@@ -163,8 +163,24 @@ def _badness(row: config.Row, measured: Measured) -> tuple[float, float]:
   return (missed, mean if row.target is not None else -mean)
 
 
+def sections(text: str) -> dict[str, str]:
+  r"""Returns the sections of a page that was written before, by paper.
+
+  >>> sections('# Page\n\nText.\n\n## a\n\nOf a.\n\n## b\n\nOf b.\n')
+  {'a': '## a\n\nOf a.', 'b': '## b\n\nOf b.'}
+  """
+  parts = re.split(r'^(?=## )', text, flags=re.MULTILINE)[1:]
+  return {
+    part.splitlines()[0].removeprefix('## '): part.strip() for part in parts
+  }
+
+
 def page(
-  papers: Sequence[Paper], *, command: str, pictures: Mapping[str, str]
+  papers: Sequence[Paper],
+  *,
+  command: str,
+  pictures: Mapping[str, str],
+  earlier: Mapping[str, str],
 ) -> str:
   """Returns the whole page.
 
@@ -172,25 +188,24 @@ def page(
     papers: In the order of the page.
     command: What writes it.
     pictures: Paper's name -> path of its curves from the page on.
+    earlier: Paper's name -> its section in the page that this one replaces;
+      it stays if no run of the paper has finished here.
 
   Raises:
     UsageError: If the runs of a row are not alike.
   """
-  sections = [_section(paper, pictures.get(paper.name)) for paper in papers]
-  hours = sum(
-    _minutes(run) for paper in papers for run in paper.runs if run.is_finished
-  )
-  finished = [r for paper in papers for r in paper.runs if r.is_finished]
-  summary = (
-    f'{len(finished)} runs, {hours / 60:.1f} hours of rounds in all.'
-    if finished
-    else 'Nothing has been run yet.'
-  )
+  written = [
+    earlier[paper.name]
+    if paper.name in earlier and not any(r.is_finished for r in paper.runs)
+    else _section(paper, pictures.get(paper.name))
+    for paper in papers
+  ]
   return (
     '\n\n'.join(
       [
         '# Reproductions',
-        f'Written by `{command}` from run directories; do not edit. {summary}',
+        f'Written by `{command}` from run directories; do not edit. A paper '
+        'without runs there keeps the section that it has.',
         'Accuracies are shares of held-out examples after the last round, mean '
         '± standard deviation over seeds. A figure with a target is the first '
         'evaluated round that reaches it. ε is that of one run, rounded up: '
@@ -198,7 +213,7 @@ def page(
         'accountants, so it may be below the published one at the same noise. '
         'Curves are means over seeds, bands their range, hollow marks what was '
         'published.',
-        *sections,
+        *written,
       ]
     )
     + '\n'
@@ -223,7 +238,7 @@ def _section(paper: Paper, picture: str | None) -> str:
     f'Differs: {said["Differs"]}',
     '\n'.join(lines),
     f'![Curves of {paper.name}]({picture})' if picture else '',
-    _provenance(found),
+    _provenance(found, paper.runs),
     paper.claim.difference,
     f'`{said["Run"]}`',
   ]
@@ -285,8 +300,10 @@ def _minutes(run: reading.Run) -> float:
   return float(run.metrics['whole_seconds'].sum()) / 60
 
 
-def _provenance(measured: Sequence[Measured]) -> str:
-  """Returns when, with what, and what the epsilons are about."""
+def _provenance(
+  measured: Sequence[Measured], ran: Sequence[reading.Run]
+) -> str:
+  """Returns when, how long, with what, and what the epsilons are about."""
   runs = [run for one in measured for run in one.arm.runs]
   if not runs:
     return ''
@@ -305,9 +322,11 @@ def _provenance(measured: Sequence[Measured]) -> str:
     }
   )
   data = sorted({run.data for run in runs if run.data != 'real'})
+  finished = [run for run in ran if run.is_finished]
+  hours = np.nansum([_minutes(run) for run in finished]) / 60
   return ' '.join(
     [
-      f'Run on {when}. {versions}.',
+      f'Run on {when}: {len(finished)} runs, {hours:.1f} hours. {versions}.',
       *([f'ε: {"; ".join(about)}.'] if about else []),
       *([f'Data: {", ".join(data)}.'] if data else []),
     ]
