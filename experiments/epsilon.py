@@ -35,7 +35,8 @@ _ACCOUNTANTS = ('pld', 'rdp')
 
 # What an experiment must have, but its price does not depend on.
 _UNPRICED = {'task.name': 'none', 'client.learning_rate': 1.0}
-_UNPRICED_IF_FEDERATED = {'client.batch_size': 1, 'server.learning_rate': 1.0}
+_UNPRICED_IF_FEDERATED = {'server.learning_rate': 1.0}
+_UNPRICED_IF_SHUFFLED = {'client.batch_size': 1}
 
 
 def define_flags() -> None:
@@ -78,6 +79,8 @@ def priced_alone(given: Mapping[str, Any]) -> config.Experiment:
   filled = _UNPRICED
   if given.get('algorithm.name') != config.AlgorithmName.CENTRALIZED:
     filled = filled | _UNPRICED_IF_FEDERATED
+    if 'client.sampling_rate' not in given:
+      filled = filled | _UNPRICED_IF_SHUFFLED
   return config_flags.apply(None, filled | given)
 
 

@@ -276,6 +276,11 @@ DROPPED = {
     {'privacy.target_epsilon': 2.0},
     ['privacy.noise_multiplier'],
   ),
+  'sampling rate': (
+    FILE,
+    {'client.sampling_rate': 0.1, 'privacy.mechanism': 'dp_sgd'},
+    ['client.batch_size'],
+  ),
   'target for rounds': (
     FILE,
     {'privacy.target_epsilon': 2.0, 'privacy.solve_for': 'rounds'},

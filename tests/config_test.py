@@ -94,6 +94,8 @@ def _record(record, **given):
     for name in SECTIONS:
       values[name] = getattr(_experiment(VALID), name)
     values.setdefault('rounds', 10)
+  if record is config.Client and 'sampling_rate' not in values:
+    values.setdefault('batch_size', 10)
   for leaf in reversed(_leaves(record)):  # A choice may need one before it.
     rule = leaf.metadata['rule']
     if leaf.name in values and rule.used_by:
@@ -213,6 +215,68 @@ def test_records_are_frozen():
   for record in RECORDS:
     with pytest.raises(dataclasses.FrozenInstanceError):
       _record(record).name = 'other'
+
+
+@pytest.mark.parametrize(
+  'leaves, flag, found',
+  [
+    ({}, 'client.batch_size', 'nothing'),
+    ({'batch_size': 4, 'sampling_rate': 0.1}, 'client.batch_size', 'both'),
+    ({'sampling_rate': 0.1, 'shuffle': 'off'}, 'client.shuffle', 'off'),
+  ],
+)
+def test_a_client_has_one_kind_of_batches(leaves, flag, found):
+  message = _message(config.Client, learning_rate=0.1, **leaves)
+  assert message.startswith(f'--{flag}:') and found in message
+
+
+SAMPLED = {
+  'client.batch_size': None,
+  'client.sampling_rate': 0.1,
+  'privacy.mechanism': 'dp_sgd',
+}
+
+
+def test_poisson_batches_are_for_noised_steps():
+  assert _experiment(VALID | SAMPLED).client.sampled_steps == 10
+  beneath = {
+    'privacy.mechanism': 'gaussian',
+    'privacy.example_noise_multiplier': 1.0,
+    'privacy.example_clip_norm': 1.0,
+  }
+  assert _experiment(VALID | SAMPLED | beneath).client.sampling_rate == 0.1
+
+
+@pytest.mark.parametrize(
+  'leaves, flag',
+  [
+    ({'privacy.mechanism': 'gaussian'}, 'client.sampling_rate'),
+    (
+      {
+        'algorithm.name': 'centralized',
+        'algorithm.batches': 'poisson',
+        'cohort.sampling': 'full',
+        'cohort.clients_per_round': None,
+        'server.learning_rate': None,
+      },
+      'client.sampling_rate',
+    ),
+    (
+      {
+        'personalization.name': 'fine_tuning',
+        'personalization.validation_clients': 1,
+        'personalization.test_clients': 1,
+        'personalization.epochs': 1,
+        'personalization.learning_rate': 0.1,
+        'privacy.population': 98,
+      },
+      'personalization.batch_size',
+    ),
+  ],
+)
+def test_poisson_batches_are_refused_elsewhere(leaves, flag):
+  message = _message(_experiment, VALID | SAMPLED | leaves)
+  assert message.startswith(f'--{flag}:')
 
 
 def test_whole_number_becomes_a_float():

@@ -147,11 +147,10 @@ class Trainer:
     gradient: training_loop.GradientFn,
     *,
     optimizer: tff.learning.optimizers.Optimizer | None = None,
-    epochs: int = 1,
-    batch_size: int = 4,
-    shuffle: config.Shuffle = config.Shuffle.OFF,
-    max_steps: int | None = None,
+    **schedule: Any,
   ):
+    defaults = {'epochs': 1, 'batch_size': 4, 'shuffle': config.Shuffle.OFF}
+    planned = training_loop.Schedule(**(defaults | schedule))
     graph = tf.Graph()
     with graph.as_default():
       self._weights, self._element = tf.nest.map_structure(
@@ -161,7 +160,9 @@ class Trainer:
             tf.TensorSpec(w.shape, w.dtype) for w in model.initial_weights[0]
           ),
           training_loop.element_spec(
-            model, {training_loop.NOISE_KEY: training_loop.KEY_SPEC}
+            model,
+            {training_loop.NOISE_KEY: training_loop.KEY_SPEC}
+            | planned.extra_spec,
           ),
         ),
       )
@@ -169,12 +170,7 @@ class Trainer:
         model,
         gradient,
         optimizer=optimizer or tff.learning.optimizers.build_sgdm(1.0),
-        schedule=training_loop.Schedule(
-          epochs=epochs,
-          batch_size=batch_size,
-          shuffle=shuffle,
-          max_steps=max_steps,
-        ),
+        schedule=planned,
         weights=(self._weights, ()),
         element=self._element,
       )

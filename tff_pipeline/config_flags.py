@@ -19,6 +19,7 @@ from tff_pipeline import config
 TOP_SECTION = 'run'
 """Heading of the leaves of `Experiment` itself."""
 
+_BATCHES = ('client.batch_size', 'client.sampling_rate')
 _TARGET = 'privacy.target_epsilon'
 _SOLVE_FOR = 'privacy.solve_for'
 _WORDS = {int: 'a whole number', float: 'a number', str: 'text'}
@@ -75,8 +76,9 @@ def apply(
   Overriding a choice (`--client.optimizer=adam`) drops the experiment's leaves
   that the new choice does not use (`client.momentum`). Asking for a target
   epsilon drops the leaf that it solves for, and giving that leaf drops the
-  target. What was given as a flag is never dropped: if it is unused or
-  contradicts another flag, that is an error.
+  target; so it is with batch size and sampling rate. What was given as a flag
+  is never dropped: if it is unused or contradicts another flag, that is an
+  error.
 
   Args:
     experiment: From an experiment file; `None` for the defaults alone.
@@ -275,7 +277,12 @@ def _is_used(
 def _without_contradicted(
   inherited: dict[str, Any], given: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Drops one side of target epsilon and solved leaf if the other is given."""
+  """Drops one side of two that exclude each other if the other is given.
+
+  Batch size and sampling rate; target epsilon and the leaf that it solves for.
+  """
+  if any(name in given for name in _BATCHES):
+    inherited = {k: v for k, v in inherited.items() if k not in _BATCHES}
   values = inherited | dict(given)
   if _TARGET not in values:
     return inherited

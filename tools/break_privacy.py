@@ -202,9 +202,30 @@ BREAKS = (
   Break(
     'DP-SGD divides by the realised batch',
     'client_work/dp_sgd.py',
-    'lambda t: t / batch_size, noised',
+    'lambda t: t / tf.cast(step.batch_size, t.dtype), noised',
     'lambda t: t / tf.cast(tf.shape(y)[0], t.dtype), noised',
     'client_work/dp_sgd_test.py',
+  ),
+  Break(
+    "all of a client's Poisson batches are the same",
+    'client_work/training_loop.py',
+    '_BATCH_STREAM, number',
+    '_BATCH_STREAM, 0',
+    'client_work/training_loop_test.py',
+  ),
+  Break(
+    'Poisson batches are larger than they are priced',
+    'client_work/training_loop.py',
+    'coins < rate',
+    'coins < 1.1 * rate',
+    'client_work/training_loop_test.py',
+  ),
+  Break(
+    'a client takes a step more than is priced',
+    'client_work/training_loop.py',
+    'lambda *s: s[-1] < steps',
+    'lambda *s: s[-1] <= steps',
+    'client_work/training_loop_test.py',
   ),
   Break(
     'local privacy noises before it clips',

@@ -18,19 +18,16 @@ _ALL = (
 )
 
 
-def _gradient(model, *, batch_size=4, clip_norm=_HUGE, noise_multiplier=0.0):
+def _gradient(model, *, clip_norm=_HUGE, noise_multiplier=0.0):
   return dp_sgd.gradient(
-    model,
-    batch_size=batch_size,
-    clip_norm=clip_norm,
-    noise_multiplier=noise_multiplier,
+    model, clip_norm=clip_norm, noise_multiplier=noise_multiplier
   )
 
 
 class _OneStep:
   """The gradient of one batch at the initial weights."""
 
-  def __init__(self, model, gradient):
+  def __init__(self, model, gradient, *, batch_size=4):
     graph = tf.Graph()
     with graph.as_default():
       spec = model.input_spec['x']
@@ -42,6 +39,7 @@ class _OneStep:
       step = training_loop.Step(
         number=self._number,
         seed=tf.constant([3, 4], tf.int64),
+        batch_size=batch_size,
         start=weights,
         element={training_loop.NOISE_KEY: self._noise_key},
       )
@@ -75,7 +73,7 @@ def test_clipped_sum_equals_a_numpy_loop(factory):
   expected = sum(
     g * min(1.0, clip_norm / norm) for g, norm in zip(each, norms, strict=True)
   )
-  private = _OneStep(model, _gradient(model, batch_size=8, clip_norm=clip_norm))
+  private = _OneStep(model, _gradient(model, clip_norm=clip_norm), batch_size=8)
   found = private(x, y)
   np.testing.assert_allclose(_flat(found['value']), expected / 8, atol=1e-6)
   assert found['counts'] == {'clipped_examples': 3, 'rejected_examples': 0}
@@ -116,7 +114,7 @@ def test_one_example_never_exceeds_the_clip_norm(either_way):
   clip_norm = 0.05
   model = small_models.build(small_models.conv)
   x, y = small_models.examples(model, 20)
-  step = _OneStep(model, _gradient(model, batch_size=1, clip_norm=clip_norm))
+  step = _OneStep(model, _gradient(model, clip_norm=clip_norm), batch_size=1)
   for i, scale in enumerate(np.geomspace(1e-2, 1e4, 20)):
     found = step(scale * x[i : i + 1], y[i : i + 1])
     norm = np.linalg.norm(_flat(found['value']).astype(np.float64))
@@ -164,7 +162,7 @@ def test_divides_by_the_nominal_batch_size(either_way):
   model = small_models.build(small_models.dense)
   x, y = small_models.examples(model, 3)
   plain = _OneStep(model, training_loop.batch_gradient(model))(x, y)
-  found = _OneStep(model, _gradient(model, batch_size=12))(x, y)
+  found = _OneStep(model, _gradient(model), batch_size=12)(x, y)
   np.testing.assert_allclose(
     _flat(found['value']), _flat(plain['value']) * 3 / 12, atol=1e-6
   )
@@ -299,3 +297,38 @@ def test_every_step_of_a_training_is_noised_by_the_noise_key_alone():
   np.testing.assert_allclose(noise, other_shuffle, atol=1e-7)
   other_noise, _ = train((1, 2), (3, 5))
   statistics.assert_unrelated([noise, other_noise])
+
+
+def test_poisson_batches_are_divided_by_their_expected_size():
+  """At a rate of 1 every step is one of plain descent on all examples."""
+  model = small_models.build(small_models.dense)
+  client = small_models.element(
+    *small_models.examples(model, 10), noise_key=(5, 6)
+  )
+  sampled = small_models.Trainer(
+    model, _gradient(model), epochs=3, batch_size=None, sampling_rate=1.0
+  )
+  whole = small_models.Trainer(
+    model, training_loop.batch_gradient(model), epochs=3, batch_size=10
+  )
+  for one, other in zip(sampled(client)[0], whole(client)[0], strict=True):
+    np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize('factory', [small_models.dense, small_models.lstm])
+def test_empty_poisson_batches_are_steps_of_noise(factory):
+  model = small_models.build(factory)
+  client = small_models.element(
+    *small_models.examples(model, 2), noise_key=(5, 6)
+  )
+  train = small_models.Trainer(
+    model,
+    _gradient(model, clip_norm=1.0, noise_multiplier=1.0),
+    batch_size=None,
+    sampling_rate=0.02,
+  )
+  weights, metrics = train(client)
+  assert metrics['num_batches'] == 50
+  assert metrics['num_examples'] < 25  # So that most batches were empty.
+  assert all(np.all(np.isfinite(w)) for w in weights)
+  assert np.isfinite(metrics['loss_sum'])

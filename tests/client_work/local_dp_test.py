@@ -55,9 +55,7 @@ def test_noise_has_the_stated_stddev():
 def test_update_and_steps_do_not_share_noise():
   """Both follow the client's one noise key."""
   model = small_models.build(small_models.wide)
-  gradient = dp_sgd.gradient(
-    model, batch_size=1, clip_norm=1.0, noise_multiplier=1.0
-  )
+  gradient = dp_sgd.gradient(model, clip_norm=1.0, noise_multiplier=1.0)
 
   def first_steps():
     weights = tuple(map(tf.zeros_like, model.initial_weights[0]))
@@ -70,6 +68,7 @@ def test_update_and_steps_do_not_share_noise():
         training_loop.Step(
           number=tf.constant(number, tf.int64),
           seed=tf.zeros([2], tf.int64),
+          batch_size=1,
           start=weights,
           element={training_loop.NOISE_KEY: tf.constant([1, 2], tf.int64)},
         ),

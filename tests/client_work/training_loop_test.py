@@ -1,7 +1,9 @@
 import collections
+import functools
 
 import numpy as np
 import pytest
+from scipy import stats
 import tensorflow as tf
 import tensorflow_federated as tff
 
@@ -341,3 +343,90 @@ def test_dropout_differs_between_steps():
   found = small_models.evaluate(outputs)
   assert not np.allclose(found[0], found[1])
   assert not np.allclose(found[1], found[2])
+
+
+def _counting(model):
+  """What `_record_steps` does, as the number of steps that had an example."""
+
+  def call(weights, x, y, step):
+    value = (-tf.reduce_sum(x, 0)[:, tf.newaxis] * tf.ones([1, 2]), tf.zeros(2))
+    output = model.predict_on_batch(weights, x, training=step.seed)
+    return training_loop.Gradient(value, tf.constant(0.0), output, {})
+
+  return training_loop.GradientFn(call=call)
+
+
+def _times_drawn(examples, *, noise_key=(0, 0), key=(0, 0), **schedule):
+  """Returns in how many steps each example was; and the train metrics."""
+  model = _one_hot_model(examples)
+  train = small_models.Trainer(
+    model, _counting(model), batch_size=None, **schedule
+  )
+  client = small_models.element(
+    np.eye(examples, dtype=np.float32),
+    np.zeros(examples, np.int32),
+    key=key,
+    noise_key=noise_key,
+  )
+  weights, metrics = train(client)
+  return np.rint(weights[0][:, 0]).astype(int), metrics
+
+
+def test_poisson_batches_are_of_independent_coins():
+  """In 200 steps an example is in binomially many; chance 1e-6 of an alarm."""
+  rate, steps, examples = 0.1, 200, 300
+  counts, metrics = _times_drawn(examples, sampling_rate=rate, epochs=20)
+  assert metrics['num_batches'] == steps
+  assert metrics['num_examples'] == counts.sum()
+  total = stats.binom(steps * examples, rate)
+  assert total.ppf(5e-7) < counts.sum() < total.isf(5e-7)
+  # The counts vary as binomial ones do: not all in a few steps, nor in turn.
+  spread = np.sum((counts - steps * rate) ** 2) / (steps * rate * (1 - rate))
+  low, high = stats.chi2.ppf([5e-7, 1 - 5e-7], examples)
+  assert low < spread < high
+
+
+def test_the_noise_key_alone_decides_poisson_batches():
+  draw = functools.partial(_times_drawn, 40, sampling_rate=0.3)
+  first, _ = draw(noise_key=(1, 2))
+  assert np.array_equal(first, draw(noise_key=(1, 2), key=(7, 7))[0])
+  assert not np.array_equal(first, draw(noise_key=(1, 3))[0])
+
+
+@pytest.mark.parametrize(
+  'examples, epochs, rate, max_steps, steps',
+  [
+    (5, 1, 0.25, None, 4),
+    (5, 3, 0.4, None, 8),  # 7.5, to even.
+    (50, 3, 0.4, None, 8),  # Whatever the size.
+    (5, 1, 1.0, None, 1),
+    (5, 3, 0.25, 7, 7),
+    (5, 1, 0.25, 7, 4),
+    (0, 1, 0.25, None, 0),
+  ],
+)
+def test_poisson_steps_are_those_that_are_priced(
+  examples, epochs, rate, max_steps, steps
+):
+  client = {'epochs': epochs, 'sampling_rate': rate, 'max_steps': max_steps}
+  _, metrics = _times_drawn(examples, **client)
+  assert metrics['num_batches'] == steps
+  if examples:
+    assert config.Client(**client).sampled_steps == steps
+
+
+def test_stragglers_take_fewer_poisson_steps():
+  model = _one_hot_model(3)
+  train = small_models.Trainer(
+    model,
+    _counting(model),
+    epochs=4,
+    batch_size=None,
+    sampling_rate=0.5,
+    straggler_share=0.5,
+  )
+  client = small_models.element(
+    np.eye(3, dtype=np.float32), np.zeros(3, np.int32), noise_key=(0, 0)
+  )
+  client[training_loop.EPOCHS] = np.int64(1)
+  assert train(client)[1]['num_batches'] == 2

@@ -5,6 +5,7 @@ import math
 
 import attr
 import dp_accounting
+from dp_accounting import pld
 import numpy as np
 import pytest
 from scipy import optimize
@@ -334,6 +335,49 @@ def test_dp_sgd_is_one_gaussian_an_epoch(sampling_, relation, scale):
   )
   expected = closed_form(6.0 * scale, EPOCHS * most(sampling_))
   assert price(guaranteed) == pytest.approx(expected, rel=1e-7)
+
+
+def sampled_examples(rate, sampling_=FIXED, *, max_steps=None, **leaves):
+  """DP-SGD on Poisson batches of each client's examples."""
+  client = config.Client(
+    epochs=EPOCHS, sampling_rate=rate, max_steps=max_steps, learning_rate=0.1
+  )
+  made = terms_.make(privacy('dp_sgd', **leaves), COHORTS[sampling_])
+  return guarantees.build(dataclasses.replace(made, client=client))
+
+
+@pytest.mark.parametrize('sampling_', COHORTS)
+@pytest.mark.parametrize('max_steps, steps', [(None, 12), (5, 5)])
+def test_dp_sgd_on_poisson_batches_is_amplified(sampling_, max_steps, steps):
+  guaranteed = sampled_examples(0.25, sampling_, max_steps=max_steps)
+  reference = pld.PLDAccountant()  # Of adding or removing one.
+  event = dp_accounting.PoissonSampledDpEvent(0.25, gaussian(2.0))
+  reference.compose(event, steps * most(sampling_))
+  expected = reference.get_epsilon(DELTA)
+  assert price(guaranteed) == pytest.approx(expected, rel=2e-3)
+  assert guaranteed.relation is ZERO_OUT
+  assert accounting.client_epsilon(
+    guaranteed, most(sampling_), delta=DELTA
+  ) == price(guaranteed)
+
+
+def test_dp_sgd_on_poisson_batches_of_everything_is_one_gaussian_a_step():
+  everything = sampled_examples(1.0, noise_multiplier=6.0)
+  expected = closed_form(6.0, EPOCHS * most(FIXED))
+  assert price(everything) == pytest.approx(expected, rel=1e-4)
+
+
+def test_dp_sgd_on_poisson_batches_costs_what_abadi_et_al_say():
+  """CCS 2016, section 3.2: q 0.01, sigma 4, 10,000 steps: epsilon 1.26."""
+  guaranteed = sampled_examples(0.01, FULL, noise_multiplier=4.0, max_steps=100)
+  by_moments = accounting.epsilon(guaranteed, 100, delta=1e-5, accountant='rdp')
+  assert 1.0 < by_moments < 1.26  # RDP converts better than moments did.
+
+
+@pytest.mark.parametrize('relation', [REPLACE, ADD_REMOVE])
+def test_poisson_batches_of_clients_are_priced_under_zero_out_alone(relation):
+  with pytest.raises(validate.UsageError, match='privacy.relation.*zero_out'):
+    sampled_examples(0.25, relation=relation)
 
 
 @pytest.mark.parametrize('mechanism', ['local', 'dp_sgd'])

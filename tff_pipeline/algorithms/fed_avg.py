@@ -72,7 +72,7 @@ def build(
   """
   work = model_delta.build(
     model,
-    protection.gradient(model, batch_size=schedule.batch_size),
+    protection.gradient(model),
     optimizer=client_optimizer,
     schedule=schedule,
     weighting=weighting,

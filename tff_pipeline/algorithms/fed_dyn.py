@@ -73,13 +73,13 @@ def build(
     raise ValueError(f'Expected a population of 1 or more, found {population}.')
   if weighting is not config.Weighting.UNIFORM:
     raise ValueError(f'Expected uniform weighting, found {weighting}.')
-  if protection.gradient is not protections.plain_gradient:
+  if protection.gradient is not training_loop.batch_gradient:
     raise ValueError('Expected no noise on local steps: states keep them.')
 
-  def gradient(model, *, batch_size):
+  def gradient(model):
     return fed_prox.add_proximal_term(
       training_loop.add_term(
-        protections.plain_gradient(model, batch_size=batch_size),
+        training_loop.batch_gradient(model),
         lambda _, step: tuple(map(tf.negative, _kept(step.element))),
       ),
       regularization_strength,

@@ -47,7 +47,7 @@ def build(
     **others: As for `fed_avg.build`.
   """
   split = splits.build(model, local_layers)
-  gradient = protection.gradient(model, batch_size=schedule.batch_size)
+  gradient = protection.gradient(model)
 
   def train(shared, local, element, learning_rate):
     trained, metrics = training_loop.train(

@@ -43,10 +43,8 @@ def build(
     **others: As for `fed_avg.build`.
   """
 
-  def proximal_gradient(model, *, batch_size):
-    return add_proximal_term(
-      protection.gradient(model, batch_size=batch_size), proximal_strength
-    )
+  def proximal_gradient(model):
+    return add_proximal_term(protection.gradient(model), proximal_strength)
 
   return fed_avg.build(
     model,

@@ -53,7 +53,7 @@ def build(
   Raises:
     ValueError: If the protection noises local steps.
   """
-  if protection.gradient is not protections.plain_gradient:
+  if protection.gradient is not training_loop.batch_gradient:
     raise ValueError('Expected no noise on local steps: there are none.')
   weigh = model_delta.weigh_by(weighting)
 

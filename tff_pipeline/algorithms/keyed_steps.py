@@ -15,7 +15,6 @@ from tff_pipeline import config
 from tff_pipeline import keyed_noise
 from tff_pipeline import optimizers
 from tff_pipeline.algorithms import pooled_steps
-from tff_pipeline.client_work import protection as protections
 from tff_pipeline.client_work import train_metrics
 from tff_pipeline.client_work import training_loop
 from tff_pipeline.data import client_data
@@ -38,7 +37,8 @@ class KeyedSteps:
   ):
     self._model = model
     self._optimizer = optimizers.build(client)
-    self._gradient = _gradient(model, privacy, batch_size=client.batch_size)
+    self._gradient = _gradient(model, privacy)
+    self._batch_size = client.batch_size
     graph = tf.Graph()
     with graph.as_default():
       self._state, initial = self._placeholders()
@@ -81,23 +81,21 @@ class KeyedSteps:
       step = training_loop.Step(
         number=index,
         seed=keyed_noise.derive_seed(self._keys[training_loop.KEY], index),
+        batch_size=self._batch_size,
         start=start,
         element=self._keys,
       )
       found = self._gradient.call((trainable, ()), x, y, step)
-      count = tf.size(rows)
       optimizer_state, trainable = self._optimizer.next(
         optimizer_state, trainable, found.value
       )
-      # The mean of an empty batch is undefined.
-      loss = tf.where(count > 0, found.loss, 0.0)
       metrics = train_metrics.add_batch(
         self._model,
         metrics,
-        loss=loss,
+        loss=found.loss,
         output=found.output,
         y=y,
-        count=count,
+        count=tf.size(rows),
       )
       metrics = train_metrics.add_counts(metrics, found.counts)
       return (
@@ -149,20 +147,17 @@ class KeyedSteps:
 
 
 def _gradient(
-  model: tff.learning.models.FunctionalModel,
-  privacy: config.Privacy,
-  *,
-  batch_size: int,
+  model: tff.learning.models.FunctionalModel, privacy: config.Privacy
 ) -> training_loop.GradientFn:
   """Returns the mechanism's gradient, over the nominal batch size."""
   protection = mechanisms.protection(privacy)
-  gradient = protection.gradient(model, batch_size=batch_size)
-  if protection.gradient is not protections.plain_gradient:
+  gradient = protection.gradient(model)
+  if protection.gradient is not training_loop.batch_gradient:
     return gradient
 
   def over_nominal_size(weights, x, y, step):
     found = gradient.call(weights, x, y, step)
-    share = tf.size(y) / batch_size
+    share = tf.size(y) / step.batch_size
     value = tf.nest.map_structure(
       lambda g: tf.where(
         share > 0, g * tf.cast(share, g.dtype), tf.zeros_like(g)

@@ -65,7 +65,7 @@ def build(
   Raises:
     ValueError: If the protection noises local steps.
   """
-  if protection.gradient is not protections.plain_gradient:
+  if protection.gradient is not training_loop.batch_gradient:
     raise ValueError('Expected no noise on local steps: gradients leave too.')
   return fed_avg.compose(
     model,

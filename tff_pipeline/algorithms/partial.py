@@ -60,7 +60,7 @@ LOCAL = 'local_layers'
 """Name of the local layers in a client's state."""
 
 # Apart from the steps on the shared layers, which the same key decides.
-_LOCAL_STREAM = -2
+_LOCAL_STREAM = -3
 
 Weights = tuple[tf.Tensor, ...]
 Train = Callable[..., tuple[Weights, Weights, train_metrics.Metrics]]
@@ -206,7 +206,7 @@ def alternating(
   Raises:
     ValueError: If the protection noises steps.
   """
-  if protection.gradient is not protections.plain_gradient:
+  if protection.gradient is not training_loop.batch_gradient:
     raise ValueError('Expected no noise on steps: some would not be priced.')
   local_schedule = training_loop.Schedule(
     epochs=local_steps,  # As many as there can be, if each is one step.

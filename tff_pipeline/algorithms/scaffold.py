@@ -86,7 +86,7 @@ def build(
     )
   if weighting is not config.Weighting.UNIFORM:
     raise ValueError(f'Expected uniform weighting, found {weighting}.')
-  if protection.gradient is not protections.plain_gradient:
+  if protection.gradient is not training_loop.batch_gradient:
     raise ValueError('Expected no noise on local steps: states keep them.')
   client_update = _client_update(
     model, client_optimizer, schedule=schedule, release=protection.release

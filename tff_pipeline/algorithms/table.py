@@ -132,6 +132,7 @@ def schedule(client: config.Client) -> training_loop.Schedule:
   return training_loop.Schedule(
     epochs=client.epochs,
     batch_size=client.batch_size,
+    sampling_rate=client.sampling_rate,
     shuffle=client.shuffle,
     max_examples=client.max_examples,
     max_steps=client.max_steps,

@@ -9,18 +9,22 @@ client's own optimizer in the place of its descent step:
 
 A gradient that is not finite counts as zero. The batch size is the nominal,
 public one, also in the last batch of an epoch, which may hold fewer examples
-and gets the same noise.
+and gets the same noise, and in a Poisson batch, whose size varies.
 
 Formal guarantees: each step is the Gaussian mechanism with noise multiplier z
 for the examples of its batch, if one example is replaced by zero (its gradient
-counts as zero; the client's number of examples, and with it the number of
-steps, stays public). Replacing an example by another moves the sum by up to
-2 C: noise multiplier z/2. An epoch puts each example into one batch, so a
-round of E epochs is E such mechanisms on each example, without amplification
-by sampling: batches are shuffled, not sampled. What follows (the optimizer's
-state, further steps of the round on other batches, the server) is
-post-processing. Noise is a function of the client's noise key, step and
-tensor.
+counts as zero; the client's number of examples stays public). Replacing an
+example by another moves the sum by up to 2 C: noise multiplier z/2.
+
+  shuffled batches      an epoch puts each example into one batch: a round of
+                        E epochs is E such mechanisms on each example, without
+                        amplification
+  Poisson batches of    each step is that mechanism on a Poisson sample, and
+  rate q                round(E / q) of them are a round, of every client
+
+What follows (the optimizer's state, further steps of the round on other
+batches, the server) is post-processing. Noise and coins are functions of the
+client's noise key, step and tensor.
 """
 
 from collections.abc import Callable
@@ -42,7 +46,6 @@ Weights = tuple[tf.Tensor, ...]
 def gradient(
   model: tff.learning.models.FunctionalModel,
   *,
-  batch_size: int,
   clip_norm: float,
   noise_multiplier: float,
 ) -> training_loop.GradientFn:
@@ -50,7 +53,6 @@ def gradient(
 
   Args:
     model: The model.
-    batch_size: Nominal batch size, which the noised sum is divided by.
     clip_norm: Largest L2 norm of one example's gradient.
     noise_multiplier: Noise standard deviation on the sum, over clip_norm.
 
@@ -86,7 +88,9 @@ def gradient(
     finite = tf.math.is_finite(norms)
     output = model.predict_on_batch(weights, x, training=step.seed)
     return training_loop.Gradient(
-      value=tf.nest.map_structure(lambda t: t / batch_size, noised),
+      value=tf.nest.map_structure(
+        lambda t: t / tf.cast(step.batch_size, t.dtype), noised
+      ),
       loss=model.loss(output=output, label=y),
       output=output,
       counts={

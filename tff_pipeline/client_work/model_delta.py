@@ -42,7 +42,8 @@ def weigh_by(weighting: config.Weighting) -> Weigh:
 
   Where there are stragglers it is the number of examples that a client has: one
   that gets through fewer epochs does not weigh less (Li et al. 2020, Algorithm
-  2).
+  2). So it is where steps are noised, since that number is public, and the size
+  of a Poisson batch is not.
   """
 
   def weigh(update, start, element, metrics):
@@ -50,8 +51,8 @@ def weigh_by(weighting: config.Weighting) -> Weigh:
     if weighting is not config.Weighting.NUM_EXAMPLES:
       return update, tf.constant(1.0)
     examples = metrics['num_examples']
-    if training_loop.EPOCHS in element:
-      examples = tf.shape(tf.nest.flatten(element['y'])[0])[0]
+    if {training_loop.EPOCHS, training_loop.NOISE_KEY} & set(element):
+      examples = training_loop.size(element)
     return update, tf.cast(examples, tf.float32)
 
   return weigh

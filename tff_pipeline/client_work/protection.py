@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 import dataclasses
-from typing import Any, Protocol
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_federated as tff
@@ -29,13 +29,10 @@ class Release:
   keeps: tuple[str, ...] = ()
 
 
-class GradientBuilder(Protocol):
-  """Makes the function that a step descends along."""
-
-  def __call__(
-    self, model: tff.learning.models.FunctionalModel, *, batch_size: int
-  ) -> training_loop.GradientFn:
-    """Returns it, for batches of this nominal size."""
+GradientBuilder = Callable[
+  [tff.learning.models.FunctionalModel], training_loop.GradientFn
+]
+"""Makes the function that a step descends along."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,15 +50,7 @@ class Protection:
   extra_spec: Mapping[str, tf.TensorSpec]
 
 
-def plain_gradient(
-  model: tff.learning.models.FunctionalModel, *, batch_size: int
-) -> training_loop.GradientFn:
-  """Returns the gradient of the mean loss of the batch as it is."""
-  del batch_size
-  return training_loop.batch_gradient(model)
-
-
 UNCHANGED = Release(call=lambda update, element: (update, {}, {}))
 UNPROTECTED = Protection(
-  gradient=plain_gradient, release=UNCHANGED, extra_spec={}
+  gradient=training_loop.batch_gradient, release=UNCHANGED, extra_spec={}
 )

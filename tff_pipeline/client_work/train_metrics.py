@@ -46,11 +46,13 @@ def add_batch(
   Args:
     model: The model.
     metrics: What earlier batches gave.
-    loss: Mean loss of the batch.
+    loss: Mean loss of the batch; of an empty one, where it is undefined, it
+      counts as zero.
     output: The model's output for the batch.
     y: The labels of the batch.
     count: Number of examples in the batch; int32.
   """
+  loss = tf.where(count > 0, loss, tf.zeros_like(loss))
   batch_output = tff.learning.models.BatchOutput(
     loss=loss, predictions=output, num_examples=count
   )

@@ -23,6 +23,8 @@ EPOCHS_SPEC = tf.TensorSpec([], tf.int64)
 
 # No epoch has this number: epochs of a client shuffle by the same key.
 _STEP_STREAM = -1
+# Of the noise key; apart from the noise of steps and updates.
+_BATCH_STREAM = 2
 
 Element = collections.OrderedDict[str, Any]
 
@@ -34,6 +36,9 @@ class Schedule:
   Attributes:
     epochs: Passes over the examples.
     batch_size: Examples in a step; the last batch of an epoch may be smaller.
+    sampling_rate: In the place of `batch_size`: the chance of each example to
+      be in a step's batch, by its own coin. As many steps as `epochs` passes
+      have, rounded, whatever the client's size.
     shuffle: Whether each epoch has a fresh order, drawn from the client's key.
     max_examples: A client trains on its first ones only; unset means all. What
       feeds the client leaves out the others, so that they are no part of its
@@ -45,7 +50,8 @@ class Schedule:
   """
 
   epochs: int
-  batch_size: int
+  batch_size: int | None = None
+  sampling_rate: float | None = None
   shuffle: config.Shuffle
   max_examples: int | None = None
   max_steps: int | None = None
@@ -64,12 +70,15 @@ class Step:
   Attributes:
     number: Steps before this one in this round, over all epochs; int64.
     seed: int64[2] for the model's own randomness (dropout); never for noise.
+    batch_size: Nominal number of examples in its batch, which is public; what
+      is noised is divided by it.
     start: The trainable weights at the start of the round.
     element: The client's whole element, keys included.
   """
 
   number: tf.Tensor
   seed: tf.Tensor
+  batch_size: tf.Tensor | int
   start: tuple[tf.Tensor, ...]
   element: Element
 
@@ -180,7 +189,10 @@ def train(
   start, non_trainable = tuple(weights[0]), weights[1]
   max_steps = schedule.max_steps or tf.int64.max
   epochs = tf.cast(element.get(EPOCHS, schedule.epochs), tf.int32)
-  num_examples = tf.shape(tf.nest.flatten(element['x'])[0])[0]
+  num_examples = size(element)
+  batch_size = schedule.batch_size
+  if schedule.sampling_rate is not None:
+    batch_size = schedule.sampling_rate * tf.cast(num_examples, tf.float32)
   specs = tuple(tf.TensorSpec(w.shape, w.dtype) for w in start)
   state = (
     start,
@@ -197,6 +209,7 @@ def train(
     step = Step(
       number=number,
       seed=step_seed(element[KEY], number),
+      batch_size=batch_size,
       start=start,
       element=element,
     )
@@ -228,11 +241,31 @@ def train(
     )
     return epoch + 1, state
 
-  _, (trainable, _, metrics, _) = tf.while_loop(
-    lambda epoch, s: (epoch < epochs) & (s[-1] < max_steps),
-    run_epoch,
-    (tf.constant(0), state),
-    parallel_iterations=1,
+  def run_epochs(state):
+    _, state = tf.while_loop(
+      lambda epoch, s: (epoch < epochs) & (s[-1] < max_steps),
+      run_epoch,
+      (tf.constant(0), state),
+      parallel_iterations=1,
+    )
+    return state
+
+  def run_sampled_steps(state):
+    rate = schedule.sampling_rate
+    steps = tf.cast(tf.round(tf.cast(epochs, tf.float64) / rate), tf.int64)
+    steps = tf.where(num_examples > 0, tf.minimum(steps, max_steps), 0)
+    return tf.while_loop(
+      lambda *s: s[-1] < steps,
+      lambda *s: take_step(
+        s, sampled_rows(num_examples, element[NOISE_KEY], s[-1], rate)
+      ),
+      state,
+      parallel_iterations=1,
+    )
+
+  sampled = schedule.sampling_rate is not None
+  trainable, _, metrics, _ = (run_sampled_steps if sampled else run_epochs)(
+    state
   )
   return trainable, metrics
 
@@ -248,6 +281,11 @@ def with_learning_rate(
   return optimizer.set_hparams(
     state, {tff.learning.optimizers.LEARNING_RATE_KEY: learning_rate}
   )
+
+
+def size(element: Element) -> tf.Tensor:
+  """Returns a client's number of examples; int32."""
+  return tf.shape(tf.nest.flatten(element['x'])[0])[0]
 
 
 def step_seed(key: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
@@ -267,3 +305,22 @@ def epoch_order(
     return rows
   seed = keyed_noise.derive_seed(key, epoch)
   return tf.random.experimental.stateless_shuffle(rows, seed)
+
+
+def sampled_rows(
+  num_examples: tf.Tensor, noise_key: tf.Tensor, number: tf.Tensor, rate: float
+) -> tf.Tensor:
+  """Returns the rows of a step's Poisson batch; int32[n], n may be 0.
+
+  The coins are as secret as the noise, since amplification hangs on them.
+
+  Args:
+    num_examples: What each has a coin of its own.
+    noise_key: The client's noise key in this round.
+    number: Steps before this one in this round.
+    rate: Chance of an example.
+  """
+  seed = keyed_noise.derive_seed(noise_key, _BATCH_STREAM, number)
+  # In float32 the chance could be above the rate by more than rounding.
+  coins = tf.random.stateless_uniform([num_examples], seed, dtype=tf.float64)
+  return tf.cast(tf.where(coins < rate)[:, 0], tf.int32)

@@ -245,6 +245,41 @@ def _check_learning_rates(experiment: 'records.Experiment') -> None:
       raise validate.error(flag, expected='a value', found='nothing')
 
 
+def _check_sampling_rate(experiment: 'records.Experiment') -> None:
+  rate = experiment.client.sampling_rate
+  if rate is None:
+    return
+  privacy, personalization = experiment.privacy, experiment.personalization
+  if _is_centralized(experiment):
+    raise validate.error(
+      'client.sampling_rate',
+      expected=f'no value with --algorithm.name={experiment.algorithm.name}',
+      found=rate,
+      remedy='Set --client.batch_size and --algorithm.batches='
+      f'{choices.Batches.POISSON}',
+    )
+  if (
+    privacy.mechanism is not choices.Mechanism.DP_SGD
+    and privacy.example_clip_norm is None
+  ):
+    raise validate.error(
+      'client.sampling_rate',
+      expected=f'no value without {choices.Mechanism.DP_SGD} or the example_ '
+      'leaves of --privacy: it is there to amplify their noise',
+      found=rate,
+      remedy='Set --client.batch_size',
+    )
+  if (
+    personalization.name is not choices.PersonalizationName.NONE
+    and personalization.batch_size is None
+  ):
+    raise validate.error(
+      'personalization.batch_size',
+      expected='a value with --client.sampling_rate',
+      found='nothing',
+    )
+
+
 def _check_unkeyed_noise(experiment: 'records.Experiment') -> None:
   if (
     experiment.algorithm.batches is choices.Batches.FIXED_SIZE
@@ -379,6 +414,7 @@ CROSS_CHECKS: tuple[Callable[['records.Experiment'], None], ...] = (
   _check_weighting,
   _check_adaptive_clipping,
   _check_example_level,
+  _check_sampling_rate,
   _check_noise_cohort_size,
   _check_learning_rates,
   _check_unkeyed_noise,

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import ClassVar
 
+from tff_pipeline import validate
 from tff_pipeline.config import choices
 from tff_pipeline.config import leaves
 
@@ -114,8 +115,14 @@ class Client(_OptimizerRecord):
   )
   batch_size: int | None = leaves.leaf(
     'Examples in a local mini-batch; the last one of an epoch may be smaller.',
-    required=True,
     at_least=1,
+  )
+  sampling_rate: float | None = leaves.leaf(
+    'In the place of batch_size, under dp_sgd: each local step draws each '
+    'example of the client by its own coin of this chance (Poisson batches), '
+    'which amplifies privacy; a round takes epochs / sampling_rate steps.',
+    above=0.0,
+    at_most=1.0,
   )
   shuffle: choices.Shuffle = leaves.leaf(
     'Whether a client shuffles its examples before each epoch.',
@@ -146,6 +153,32 @@ class Client(_OptimizerRecord):
     at_least=0.0,
     below=1.0,
   )
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    given = (self.batch_size, self.sampling_rate)
+    if given.count(None) != 1:
+      raise validate.error(
+        'client.batch_size',
+        expected='a value, or one of --client.sampling_rate in its place',
+        found='both' if None not in given else 'nothing',
+      )
+    if self.sampling_rate is not None and self.shuffle is choices.Shuffle.OFF:
+      raise validate.error(
+        'client.shuffle',
+        expected=f'{choices.Shuffle.ON} with --client.sampling_rate',
+        found=self.shuffle,
+      )
+
+  @property
+  def sampled_steps(self) -> int:
+    """Local steps in a round with Poisson batches.
+
+    >>> Client(sampling_rate=0.03, epochs=2).sampled_steps
+    67
+    """
+    steps = round(self.epochs / self.sampling_rate)
+    return steps if self.max_steps is None else min(steps, self.max_steps)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

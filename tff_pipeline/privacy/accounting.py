@@ -58,10 +58,13 @@ class Clients:
   Attributes:
     participations: How often each took part.
     event: What a client that took part so often released.
+    relation: The relation that it is priced under: the guarantee's own or one
+      that implies it.
   """
 
   participations: participations.Participations
   event: Callable[[int], dp_accounting.DpEvent]
+  relation: config.Relation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,7 +175,7 @@ def client_epsilon(
 ) -> float:
   """Returns the smallest epsilon of a client that took part so often."""
   event = guaranteed.clients.event(participations_)
-  relation = RELATIONS[guaranteed.relation]
+  relation = RELATIONS[guaranteed.clients.relation]
   return min(
     ACCOUNTANTS[name](event, relation, delta=delta) for name in accountants_used
   )

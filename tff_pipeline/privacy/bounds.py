@@ -209,24 +209,32 @@ def unamplified(
 
 
 def own_account(
-  relation: config.Relation, *, noise_multiplier: float, repeat: int
+  relation: config.Relation,
+  *,
+  noise_multiplier: float,
+  repeat: int,
+  sampling_rate: float | None = None,
 ) -> Callable[[int], dp_accounting.DpEvent]:
   """Returns participations of one client -> the event of its own data.
 
-  Nobody hides among others: no amplification.
+  Its data do not hide among those of others: what amplifies are coins of their
+  own, if there are any.
 
   Args:
     relation: Which data sets are neighbours; `replace_one` doubles the
-      sensitivity.
+      sensitivity, and is not for Poisson samples.
     noise_multiplier: Of one Gaussian mechanism.
     repeat: Mechanisms that touch the same data in one participation, each
       with fresh noise.
+    sampling_rate: Chance of the data to be in one mechanism, each time by a
+      fresh coin; unset means that they are in all.
   """
   replaced = relation is config.Relation.REPLACE_ONE
   noise = noise_multiplier / 2 if replaced else noise_multiplier
-  return lambda participations: _repeated(
-    _gaussian(noise, keys=1), repeat * participations
-  )
+  event = _gaussian(noise, keys=1)
+  if sampling_rate is not None:
+    event = dp_accounting.PoissonSampledDpEvent(sampling_rate, event)
+  return lambda participations: _repeated(event, repeat * participations)
 
 
 def _poisson(rate: float, noise: float, repeat: int, words: Words) -> Bound:

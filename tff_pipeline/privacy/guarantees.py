@@ -14,6 +14,10 @@
   dp_sgd             examples   zero_out, replace_one      its client's epochs x
                      of a                                  participations x
                      client                                Gaussian(z or z/2)
+  dp_sgd,            the same   zero_out                   its client's steps x
+  sampling_rate                                            participations x
+                                                           Poisson(q, Gaussian(
+                                                           z))
   dp_sgd,            examples   as the table in `bounds`,  of the batches, z
   centralized                   by algorithm.batches
 """
@@ -230,7 +234,6 @@ def _local(terms: config.Terms) -> Guarantee:
   )
   own = _of_most(
     clients,
-    relation,
     why='each report of a client has noise of its own; between two of its data '
     'sets the update moves by up to twice the clip norm; nobody hides who '
     'reports',
@@ -309,18 +312,37 @@ def _client_examples(
       'the number of steps of its client, which is public',
       remedy='Leave it out (zero_out), or choose replace_one',
     )
+  client = terms.client
+  sampled = client.sampling_rate is not None
+  if sampled and relation is not config.Relation.ZERO_OUT:
+    raise bounds.refuse(
+      relation,
+      expected=f'{config.Relation.ZERO_OUT} with --client.sampling_rate: what '
+      'its Poisson batches are priced under',
+      remedy='Leave it out, or set --client.batch_size',
+    )
   clients = _clients(
     terms,
     relation,
     noise_multiplier=noise_multiplier,
-    repeat=terms.client.epochs,
+    repeat=client.sampled_steps if sampled else client.epochs,
+    sampling_rate=client.sampling_rate,
   )
   own = _of_most(
     clients,
-    relation,
-    why='each example is in exactly one batch of each epoch of each '
+    why='each step of each participation of its client draws each example by '
+    'its own coin, which hides whether it did; a zeroed gradient adds what an '
+    'absent example adds, nothing'
+    if sampled
+    else 'each example is in exactly one batch of each epoch of each '
     'participation of its client; batches are shuffled, not sampled, so '
     'nothing is amplified',
+  )
+  locally = (
+    f'{_number(client.sampled_steps, "local step")} a round on Poisson batches '
+    f'of rate {client.sampling_rate:g}'
+    if sampled
+    else f'{_number(client.epochs, "local epoch")} a round'
   )
   return Guarantee(
     scope=Scope.CLIENT_EXAMPLE,
@@ -328,7 +350,7 @@ def _client_examples(
     sampler=_sampler(
       terms.cohort, everybody=f'{terms.privacy.population} clients'
     )
-    + f', {_number(terms.client.epochs, "local epoch")} a round',
+    + f', {locally}',
     releases=(_step_gradient(clip_norm, noise_multiplier),),
     bounds=(own,),
     clients=clients,
@@ -382,6 +404,7 @@ def _clients(
   *,
   noise_multiplier: float,
   repeat: int,
+  sampling_rate: float | None = None,
 ) -> accounting.Clients:
   if terms.privacy.noise_cohort_size is not None:
     raise validate.error(
@@ -395,19 +418,23 @@ def _clients(
       terms.cohort, population=terms.privacy.population, seed=terms.seed
     ),
     event=bounds.own_account(
-      relation, noise_multiplier=noise_multiplier, repeat=repeat
+      relation,
+      noise_multiplier=noise_multiplier,
+      repeat=repeat,
+      sampling_rate=sampling_rate,
     ),
+    relation=relation
+    if sampling_rate is None
+    else config.Relation.ADD_OR_REMOVE_ONE,
   )
 
 
-def _of_most(
-  clients: accounting.Clients, relation: config.Relation, *, why: str
-) -> bounds.Bound:
+def _of_most(clients: accounting.Clients, *, why: str) -> bounds.Bound:
   """Returns the bound of the client that took part most often."""
   return bounds.Bound(
     name='per_client',
     why=why,
-    relation=relation,
+    relation=clients.relation,
     event=lambda released: clients.event(clients.participations.most(released)),
   )
 

@@ -87,7 +87,7 @@ def protection(privacy: config.Privacy) -> protections.Protection:
   example_level = (privacy.example_clip_norm, privacy.example_noise_multiplier)
   if privacy.mechanism is config.Mechanism.DP_SGD:
     example_level = (privacy.clip_norm, privacy.noise_multiplier)
-  gradient, release = protections.plain_gradient, protections.UNCHANGED
+  gradient, release = training_loop.batch_gradient, protections.UNCHANGED
   extra_spec = {}
   if None not in example_level:
     gradient = functools.partial(

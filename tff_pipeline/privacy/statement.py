@@ -259,6 +259,7 @@ def _sampling(terms: config.Terms) -> dict[str, Any]:
     'noise_cohort_size': privacy.noise_cohort_size,
     'epochs': terms.client.epochs,
     'batch_size': terms.client.batch_size,
+    'sampling_rate': terms.client.sampling_rate,
     'batches': terms.algorithm.batches and str(terms.algorithm.batches),
   }
 

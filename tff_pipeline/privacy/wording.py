@@ -115,10 +115,13 @@ _ADAPTIVE = (
   'more; clip_norm is that of the first round.'
 )
 _EXAMPLES = (
-  'An example is one client'
-  "'"
   'An example has one owner, and is in exactly one batch of each epoch; '
   'numbers of examples, and with them of steps, are public.'
+)
+_SAMPLED_EXAMPLES = (
+  'An example has one owner. The noise key decides the batches too: who is in '
+  'one stays as secret as the noise, and so does how many are; numbers of '
+  'examples are public.'
 )
 _PARTICIPATIONS = (
   'Epsilon is that of the client that took part most often in the cohorts as '
@@ -182,7 +185,8 @@ def assumptions(
   if guaranteed.clients is not None:
     found.append(_PARTICIPATIONS)
   if scope is Scope.CLIENT_EXAMPLE or 'example_level' in guaranteed.also:
-    found.append(_EXAMPLES)
+    sampled = terms.client.sampling_rate is not None
+    found.append(_SAMPLED_EXAMPLES if sampled else _EXAMPLES)
   if 'central' in guaranteed.also:
     found.append(_SUM_OF_LOCAL)
   return found

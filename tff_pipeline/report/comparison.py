@@ -32,7 +32,12 @@ _SHARED = {
   'partition': ('task.name', 'task.partition', 'task.clients', 'task.concen'),
   'initial weights': ('task.name', 'task.model'),
   'cohorts': ('cohort.', 'task.clients', 'privacy.population'),
-  'shuffles': ('client.epochs', 'client.batch_size', 'client.shuffle'),
+  'shuffles': (
+    'client.epochs',
+    'client.batch_size',
+    'client.sampling_rate',
+    'client.shuffle',
+  ),
 }
 
 
