@@ -82,18 +82,28 @@ def _assert_close(one, other, atol=2e-6):
 
 
 def test_plain_steps_equal_numpy(task, model):
-  engine = _engine(task, model, config.no_privacy(), batches='fixed_size')
+  """In two rounds, the second at half the learning rate."""
+  engine = _engine(
+    task,
+    model,
+    config.no_privacy(),
+    batches='fixed_size',
+    decay='linear',
+    decay_rounds=1,
+    decay_factor=0.5,
+  )
   w, b = (np.array(v, np.float64) for v in model.initial_weights[0])
   x, y = task.train.examples.x, task.train.examples.y
-  for step in range(1, _STEPS + 1):
+  for step in range(1, 2 * _STEPS + 1):
+    rate = 0.5 if step <= _STEPS else 0.25
     rows = engine._sample_batch(step)
     logits = x[rows] @ w + b
     p = np.exp(logits - logits.max(1, keepdims=True))
     p /= p.sum(1, keepdims=True)
     p[np.arange(len(rows)), y[rows]] -= 1
-    w -= 0.5 * x[rows].T @ p / len(rows)
-    b -= 0.5 * p.mean(0)
-  state, metrics = _run(engine, rounds=1)
+    w -= rate * x[rows].T @ p / len(rows)
+    b -= rate * p.mean(0)
+  state, metrics = _run(engine, rounds=2)
   for ours, theirs in zip(
     state.global_model_weights.trainable, (w, b), strict=True
   ):
@@ -103,8 +113,12 @@ def test_plain_steps_equal_numpy(task, model):
 
 @pytest.mark.parametrize(
   'client',
-  [{'optimizer': 'sgd', 'momentum': 0.9}, {'optimizer': 'sgd'}],
-  ids=['momentum', 'sgd'],
+  [
+    {'optimizer': 'sgd', 'momentum': 0.9},
+    {'optimizer': 'sgd'},
+    {'optimizer': 'sgd', 'warmup_rounds': 2},
+  ],
+  ids=['momentum', 'sgd', 'warm-up'],
 )
 def test_our_clipping_equals_tensorflow_privacy(
   task, model, client, monkeypatch
@@ -189,7 +203,14 @@ def test_resumed_run_equals_an_uninterrupted_one(
 ):
   def engine():
     return _engine(
-      task, model, _privacy(0.0, 1.0), batches=batches, optimizer=optimizer
+      task,
+      model,
+      _privacy(0.0, 1.0),
+      batches=batches,
+      optimizer=optimizer,
+      decay='linear',
+      decay_rounds=4,
+      decay_factor=0.1,
     )
 
   whole, _ = _run(engine(), rounds=3)
@@ -263,7 +284,11 @@ def _words_step(first_sentence, *, clip_norm):
   )
   before = steps.initialize()
   after, _ = steps.run(
-    before, [np.arange(_SENTENCES)], key=None, noise_key=None
+    before,
+    [np.arange(_SENTENCES)],
+    key=None,
+    noise_key=None,
+    learning_rate=None,
   )
   return np.concatenate(
     [

@@ -26,6 +26,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_pipeline import config
+from tff_pipeline import optimizers
 from tff_pipeline import sampling
 from tff_pipeline import validate
 from tff_pipeline.algorithms import keyed_steps
@@ -54,12 +55,14 @@ class Centralized:
     steps_per_round: int,
     seed: int,
     noise_key: noise_keys.NoiseKey,
+    rate: optimizers.Rate | None = None,
   ):
     self._steps = steps
     self._sample_batch = sample_batch
     self._steps_per_round = steps_per_round
     self._seed = seed
     self._noise_key = noise_key
+    self._rate = rate
 
   def __enter__(self) -> 'Centralized':
     return self
@@ -87,6 +90,7 @@ class Centralized:
       noise_key=noise_keys.for_clients(self._noise_key, round_num, nobody_else)[
         0
       ],
+      learning_rate=self._rate and float(self._rate(tf.constant(round_num))),
     )
     return Round(state, {'train': metrics})
 
@@ -118,7 +122,7 @@ def build(
     keras_factory: Builds the same model for Keras.
     loss_factory: Builds its loss.
     examples: All training examples.
-    client: Optimizer and batch size.
+    client: Optimizer, batch size and learning rates by round.
     privacy: `none` or `dp_sgd`.
     batches: How a batch is drawn.
     steps_per_round: Optimizer steps in a round, as priced.
@@ -161,4 +165,5 @@ def build(
     steps_per_round=steps_per_round,
     seed=seed,
     noise_key=noise_key,
+    rate=optimizers.rate(client),
   )

@@ -134,8 +134,14 @@ class KeyedSteps:
     *,
     key: np.ndarray,
     noise_key: np.ndarray,
+    learning_rate: float | None,
   ) -> tuple[pooled_steps.State, dict[str, Any]]:
     """Takes a step on each batch of row numbers."""
+    state = state._replace(
+      optimizer=training_loop.with_learning_rate(
+        self._optimizer, state.optimizer, learning_rate
+      )
+    )
     feed = dict(
       zip(tf.nest.flatten(self._state), tf.nest.flatten(state), strict=True)
     )

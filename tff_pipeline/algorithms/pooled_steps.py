@@ -34,6 +34,7 @@ class Steps(Protocol):
     *,
     key: np.ndarray,
     noise_key: np.ndarray,
+    learning_rate: float | None,
   ) -> tuple[State, dict[str, Any]]:
     """Takes a step on each batch.
 
@@ -42,6 +43,7 @@ class Steps(Protocol):
       batches: Row numbers of each batch; int64[n], n may be 0 and may differ.
       key: int64[2]; decides what is random in the model, dropout for example.
       noise_key: int64[2]; decides the noise, if anything does.
+      learning_rate: The optimizer's in these steps; unset means its own.
 
     Returns:
       The state after them, and train metrics.

@@ -118,9 +118,12 @@ class TfpSteps:
     *,
     key: np.ndarray,
     noise_key: np.ndarray,
+    learning_rate: float | None,
   ) -> tuple[pooled_steps.State, dict[str, Any]]:
     """Takes a step on each batch of row numbers; its noise has no key."""
     del key, noise_key
+    if learning_rate is not None:
+      self._optimizer.learning_rate = learning_rate
     for variable, value in zip(
       self._model.trainable_variables,
       state.global_model_weights.trainable,

@@ -273,7 +273,7 @@ def train(
 def with_learning_rate(
   optimizer: tff.learning.optimizers.Optimizer,
   state: Any,
-  learning_rate: tf.Tensor | None,
+  learning_rate: tf.Tensor | float | None,
 ) -> Any:
   """Returns an optimizer's state with this rate; unset leaves it as it is."""
   if learning_rate is None:

@@ -275,8 +275,6 @@ ALGORITHMS: Mapping[choices.AlgorithmName, Algorithm] = {
         Rule(f'client.{leaf}', (None,), 'its steps are priced as epochs')
         for leaf in ('max_examples', 'max_steps')
       ),
-      Rule('client.decay', (choices.Decay.CONSTANT,), 'not built for it'),
-      Rule('client.warmup_rounds', (None,), 'not built for it'),
       *(
         Rule(f'server.{leaf}', (value,), 'it has no server step')
         for leaf, value in {
