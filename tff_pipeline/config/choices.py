@@ -24,6 +24,7 @@ class Partition(enum.StrEnum):
   GROUPED = 'grouped'
   IID = 'iid'
   DIRICHLET = 'dirichlet'
+  LABEL_DIRICHLET = 'label_dirichlet'
   SHARDS = 'shards'
   LABEL_COUNT = 'label_count'
   QUANTITY_SKEW = 'quantity_skew'

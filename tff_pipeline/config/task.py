@@ -49,9 +49,14 @@ class Task(leaves.Record):
     at_least=1,
   )
   concentration: float | None = leaves.leaf(
-    'Dirichlet concentration of the label distribution of a client: small '
-    'is skewed (0.1), large is alike (100).',
-    used_by=('partition', (choices.Partition.DIRICHLET,)),
+    'Dirichlet concentration: small is skewed (0.1), large is alike (100). '
+    'dirichlet: of the labels of a client, in all; label_dirichlet: of the '
+    'clients of a label, each, so that 0.5 there is about as skewed as 5 of '
+    'ten labels here.',
+    used_by=(
+      'partition',
+      (choices.Partition.DIRICHLET, choices.Partition.LABEL_DIRICHLET),
+    ),
     required=True,
     above=0.0,
   )

@@ -18,6 +18,7 @@ _LABELS = np.random.default_rng(0).integers(0, 10, 500)
 TABLE = {
   'iid': {},
   'dirichlet': {'concentration': 0.5},
+  'label_dirichlet': {'concentration': 5.0},
   'shards': {'shards_per_client': 2},
   'label_count': {'labels_per_client': 2},
   'quantity_skew': {'size_sigma': 1.0},
@@ -108,7 +109,9 @@ def test_more_clients_than_examples_only_if_some_may_be_empty(name):
     deal(name, clients=501)
 
 
-@pytest.mark.parametrize('name', ['iid', 'dirichlet', 'quantity_skew'])
+@pytest.mark.parametrize(
+  'name', ['iid', 'dirichlet', 'label_dirichlet', 'quantity_skew']
+)
 def test_empty_clients_where_asked(name):
   data = deal(name, clients=510, min_examples=0)
   assert data.num_clients == 510 and data.client_sizes.min() == 0
@@ -132,7 +135,9 @@ def test_refuses_natural_clients_of_pooled_data():
     partition.deal(examples, task=task, seed=0)
 
 
-@pytest.mark.parametrize('name', ['dirichlet', 'shards', 'label_count'])
+@pytest.mark.parametrize(
+  'name', ['dirichlet', 'label_dirichlet', 'shards', 'label_count']
+)
 @pytest.mark.parametrize(
   'labels',
   [np.zeros((500, 3), np.int32), np.linspace(0, 1, 500, dtype=np.float32)],
@@ -147,7 +152,9 @@ def test_refuses_labels_that_are_not_one_class(name, labels):
 def test_mnist_for_6000_clients_takes_a_second(name):
   labels = np.random.default_rng(0).integers(0, 10, 60_000)
   started = time.process_time()
-  data = deal(name, labels=labels, clients=6_000)
+  # Of 60,000 examples in random proportions, some of 6,000 clients get none.
+  some = {'min_examples': 0} if name == 'label_dirichlet' else {}
+  data = deal(name, labels=labels, clients=6_000, **some)
   # Measured: at most 0.5 s. One draw an example took 1.7 s.
   assert time.process_time() - started < 1.4
   assert data.num_clients == 6_000

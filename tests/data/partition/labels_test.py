@@ -35,6 +35,45 @@ def test_extreme_concentrations(concentration):
   assert sorted(data.examples.x) == list(range(500))
 
 
+def test_a_label_is_dealt_in_dirichlet_proportions():
+  """A share of one of ten clients is Beta(0.5, 4.5), before anybody is full."""
+  labels = np.repeat([0, 1], 5_000)
+  shares = [
+    len(part[part < 5_000]) / 5_000
+    for seed in range(40)
+    for part in by_label.label_dirichlet(
+      labels,
+      clients=10,
+      concentration=0.5,
+      least=0,
+      rng=np.random.default_rng(seed),
+    )[:1]
+  ]
+  assert stats.kstest(shares, stats.beta(0.5, 4.5).cdf).pvalue > 1e-4
+
+
+def test_who_has_an_even_share_gets_no_more():
+  sizes = deal('label_dirichlet', clients=5, concentration=0.5).client_sizes
+  assert len(set(sizes)) > 1
+  # Over an even share by what one label brought, of about fifty examples.
+  assert sizes.max() < 100 + 80
+
+
+def test_label_dirichlet_draws_again_until_all_have_enough():
+  sizes = [
+    deal(
+      'label_dirichlet', seed=seed, concentration=0.5, min_examples=least
+    ).client_sizes.min()
+    for seed in range(20)
+    for least in (0, 30)
+  ]
+  assert min(sizes[::2]) < 30 <= min(sizes[1::2])
+  with pytest.raises(
+    validate.UsageError, match='^--task.min_examples: .*100 draws.*found 71'
+  ):
+    deal('label_dirichlet', concentration=0.01, min_examples=71)
+
+
 def _one_by_one(left, weights, size, rng):
   """The definition: draw, and renormalise when a class has run out."""
   left = left.copy()

@@ -72,6 +72,7 @@ def _check(examples: client_data.Examples, task: config.Task) -> None:
     )
   needs_labels = (
     config.Partition.DIRICHLET,
+    config.Partition.LABEL_DIRICHLET,
     config.Partition.SHARDS,
     config.Partition.LABEL_COUNT,
   )
@@ -121,6 +122,18 @@ def _dirichlet(
   )
 
 
+def _label_dirichlet(
+  examples: client_data.Examples, task: config.Task, rng: np.random.Generator
+) -> list[np.ndarray]:
+  return by_label.label_dirichlet(
+    examples.y,
+    clients=task.clients,
+    concentration=task.concentration,
+    least=_least(task),
+    rng=rng,
+  )
+
+
 def _shards(
   examples: client_data.Examples, task: config.Task, rng: np.random.Generator
 ) -> list[np.ndarray]:
@@ -158,6 +171,7 @@ def _quantity_skew(
 _PARTITIONERS: dict[config.Partition, _Deal] = {
   config.Partition.IID: _iid,
   config.Partition.DIRICHLET: _dirichlet,
+  config.Partition.LABEL_DIRICHLET: _label_dirichlet,
   config.Partition.SHARDS: _shards,
   config.Partition.LABEL_COUNT: _label_count,
   config.Partition.QUANTITY_SKEW: _quantity_skew,

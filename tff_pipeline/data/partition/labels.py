@@ -1,4 +1,4 @@
-"""Partitions that skew the labels: Dirichlet, shards, fixed label count."""
+"""Partitions that skew the labels: two of Dirichlet, shards, label count."""
 
 import numpy as np
 
@@ -47,6 +47,68 @@ def dirichlet(
     parts.append(rng.permutation(np.concatenate([_NO_ROWS, *part])))
   # The last clients get what is left over; the shuffle removes that order.
   return [parts[k] for k in rng.permutation(clients)]
+
+
+# Until every client has enough examples; NIID-Bench draws without end.
+_ATTEMPTS = 100
+
+
+def label_dirichlet(
+  labels: np.ndarray,
+  *,
+  clients: int,
+  concentration: float,
+  least: int,
+  rng: np.random.Generator,
+) -> list[np.ndarray]:
+  """Returns parts among which each label is dealt by a Dirichlet draw.
+
+  Yurochkin et al., "Bayesian nonparametric federated learning of neural
+  networks" (ICML 2019, arXiv:1905.12022), as in NIID-Bench (Li, Diao, Chen, He,
+  ICDE 2022, arXiv:2102.02079): label k draws p_k ~ Dirichlet(concentration)
+  over the clients and is cut in these proportions, where clients that already
+  have their even share get none. All labels are dealt anew while a client has
+  too few examples. Sizes vary, unlike those of `dirichlet`, and the
+  concentration is that of one client, not of all labels together.
+
+  Args:
+    labels: Whole-number labels; shape [n].
+    clients: Number of parts.
+    concentration: Dirichlet concentration; small is skewed.
+    least: Fewest rows of a part.
+    rng: Source of all randomness.
+
+  Returns:
+    Row numbers of each client; each row occurs once.
+
+  Raises:
+    UsageError: If some client has too few examples in 100 draws.
+  """
+  pools = _pools(labels, rng)
+  even = len(labels) / clients
+  for _ in range(_ATTEMPTS):
+    parts = [[_NO_ROWS] for _ in range(clients)]
+    held = np.zeros(clients, np.int64)
+    for pool in pools:
+      shares = _dirichlet_draw(rng, np.full(clients, concentration))
+      shares = np.where(held < even, shares, 0.0)
+      if not shares.any():  # All of it fell on clients that have enough.
+        shares = (held < even).astype(np.float64)
+      ends = np.cumsum(shares / shares.sum())[:-1] * len(pool)
+      cut = np.split(pool, ends.astype(np.int64))
+      held += [len(rows) for rows in cut]
+      for part, rows in zip(parts, cut, strict=True):
+        part.append(rows)
+    if held.min() >= least:
+      return [rng.permutation(np.concatenate(part)) for part in parts]
+  raise validate.error(
+    'task.min_examples',
+    expected=f'at most what the smallest client has: {held.min()} in the last '
+    f'of {_ATTEMPTS} draws',
+    found=least,
+    remedy='Raise --task.concentration, lower --task.clients, or allow clients '
+    'without any by --task.min_examples=0',
+  )
 
 
 def _draw_without_replacement(
