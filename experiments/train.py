@@ -20,7 +20,10 @@ _DATA_DIR = flags.DEFINE_string(
   'the environment variable TFF_PIPELINE_DATA_DIR, else ~/.cache/tff_pipeline.',
 )
 _MAX_EPSILON = flags.DEFINE_float(
-  'max_epsilon', None, 'Stop before the round that would exceed this epsilon.'
+  'max_epsilon',
+  None,
+  'Stop before the round in which the headline epsilon would exceed this; '
+  'further guarantees of a run (example_level, central) have no limit.',
 )
 
 

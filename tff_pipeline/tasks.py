@@ -327,13 +327,6 @@ def _dealt(
     train = train.examples
   else:
     _check_no_limits(task)
-  if train.y.ndim != 1 and task.partition is config.Partition.DIRICHLET:
-    raise validate.error(
-      'task.partition',
-      expected=f'{config.Partition.NATURAL} or {config.Partition.IID}: an '
-      f'example of {task.name} has no single label to skew',
-      found=task.partition,
-    )
   return partition.deal(train, task=task, seed=seed), None
 
 

@@ -223,8 +223,8 @@ BREAKS = (
   Break(
     'a client takes a step more than is priced',
     'client_work/training_loop.py',
-    'lambda *s: s[-1] < steps',
-    'lambda *s: s[-1] <= steps',
+    'tf.minimum(steps, max_steps)',
+    'steps + 1',
     'client_work/training_loop_test.py',
   ),
   Break(
