@@ -25,6 +25,12 @@ _MAX_EPSILON = flags.DEFINE_float(
   'Stop before the round in which the headline epsilon would exceed this; '
   'further guarantees of a run (example_level, central) have no limit.',
 )
+_STOP_AT_ACCURACY = flags.DEFINE_float(
+  'stop_at_accuracy',
+  None,
+  'Stop after the first evaluated round whose held-out accuracy is at least '
+  'this: how many rounds to a target.',
+)
 
 
 def main() -> int:
@@ -41,6 +47,7 @@ def main() -> int:
       _OUTPUT_DIR.value,
       data_dir=_DATA_DIR.value,
       max_epsilon=_MAX_EPSILON.value,
+      stop_at_accuracy=_STOP_AT_ACCURACY.value,
       argv=sys.argv,
     )
   except experiment.Interrupted as e:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import logging
+import math
 import os
 import shutil
 import signal
@@ -182,6 +183,47 @@ def test_max_epsilon_stops_before_it_is_exceeded_and_can_go_on(
     experiment.run(small_runs.build(), tmp_path, max_epsilon=fourth * 0.999)
   experiment.run(small_runs.build(), tmp_path)
   small_runs.assert_finished_like(tmp_path, whole_run)
+
+
+def test_stop_at_accuracy_ends_at_the_first_round_that_has_it(
+  whole_run, tmp_path
+):
+  evaluated = {
+    int(row['round']): float(row['test_accuracy'])
+    for row in small_runs.rows(whole_run)
+    if row['test_accuracy'] != 'nan'
+  }
+  wanted = sorted(evaluated.values())[-2]
+  first = next(r for r, accuracy in evaluated.items() if accuracy >= wanted)
+  assert first < max(evaluated)
+  for _ in range(2):  # The same command again finds nothing to do.
+    summary = experiment.run(
+      small_runs.build(), tmp_path, stop_at_accuracy=wanted
+    )
+    assert summary['status'] == experiment.AT_ACCURACY
+    assert summary['rounds'] == summary['privacy']['rounds'] == first
+    assert small_runs.attempts(tmp_path) == [
+      (r, 1) for r in range(1, first + 1)
+    ]
+  experiment.run(small_runs.build(), tmp_path)
+  small_runs.assert_finished_like(tmp_path, whole_run)
+
+
+def test_stop_at_accuracy_counts_what_has_started(whole_run, tmp_path):
+  """A round that started before may have been released."""
+  small_runs.crashed(small_runs.build(), tmp_path, in_round=5)
+  summary = experiment.run(small_runs.build(), tmp_path, stop_at_accuracy=1e-6)
+  assert summary['status'] == experiment.AT_ACCURACY
+  assert summary['rounds'] == summary['privacy']['rounds'] == 5
+
+
+@pytest.mark.parametrize('accuracy', [0.0, 1.5, math.nan])
+def test_stop_at_accuracy_is_a_share(tmp_path, accuracy):
+  with pytest.raises(validate.UsageError, match='^--stop_at_accuracy'):
+    experiment.run(
+      small_runs.build(), tmp_path / 'run', stop_at_accuracy=accuracy
+    )
+  assert not (tmp_path / 'run').exists()
 
 
 def test_target_epsilon_is_solved_once_and_kept(

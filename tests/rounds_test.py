@@ -36,6 +36,7 @@ class _Log:
       'evaluate': self._evaluate,
       'write_row': self._write_row,
       'save': lambda state, r: self.calls.append(('save', r, state)),
+      'reached': lambda row: False,
       'stop_requested': lambda: len(self.rows) >= self._stop_after,
     }
     return rounds.Steps(**(given | changes))
@@ -67,7 +68,7 @@ class _Log:
 def _run(
   log, *, first=1, last=6, evaluate_every=2, checkpoint_every=4, **steps
 ):
-  return rounds.run(
+  state, round_num = rounds.run(
     first - 1,  # A state that counts rounds.
     first=first,
     last=last,
@@ -76,6 +77,8 @@ def _run(
     evaluation_columns=('test_accuracy',),
     steps=log.steps(**steps),
   )
+  assert state == round_num
+  return state
 
 
 def test_everything_happens_in_order_and_the_attempt_first():
@@ -191,6 +194,14 @@ def test_stop_request_in_the_last_round_is_no_interruption():
   log = _Log(stop_after=6)
   assert _run(log, last=6) == 6
   assert log.called('save') == [4, 6]
+
+
+@pytest.mark.parametrize('stop_after', [2, 99])
+def test_a_round_that_reached_the_goal_is_the_last_one(stop_after):
+  log = _Log(stop_after=stop_after)
+  ended = _run(log, reached=lambda row: row['test_accuracy'] >= 0.2)
+  assert ended == 2
+  assert log.called('save') == [2]
 
 
 def test_no_rounds_left_changes_nothing():

@@ -30,7 +30,8 @@ class Steps:
     evaluate: State -> metrics by name; called in rounds that are evaluated.
     write_row: A finished row.
     save: State, round; durable before it returns.
-    stop_requested: Whether to end after this round.
+    reached: Row -> whether the run has got where it was to go, and ends.
+    stop_requested: Whether to pause after this round.
   """
 
   sample: Callable[[int], np.ndarray]
@@ -40,6 +41,7 @@ class Steps:
   evaluate: Callable[[Any], Mapping[str, float]]
   write_row: Callable[[int, Mapping[str, float]], None]
   save: Callable[[Any, int], None]
+  reached: Callable[[Mapping[str, float]], bool]
   stop_requested: Callable[[], bool]
 
 
@@ -52,8 +54,8 @@ def run(
   checkpoint_every: int,
   evaluation_columns: tuple[str, ...],
   steps: Steps,
-) -> Any:
-  """Runs rounds `first` to `last`, both included.
+) -> tuple[Any, int]:
+  """Runs rounds `first` to `last`, both included, or until one has `reached`.
 
   The attempt is on disk before a round runs, and its row before its
   checkpoint: whatever is interrupted, the ledger knows of every round that may
@@ -62,17 +64,18 @@ def run(
   Args:
     state: Server state before round `first`.
     first: First round, 1-based.
-    last: Last round; it is always evaluated and saved.
+    last: Last round. The one that ends a run is always evaluated and saved.
     evaluate_every: Rounds between evaluations.
     checkpoint_every: Rounds between checkpoints.
     evaluation_columns: Names that `evaluate` gives; NaN in other rounds.
     steps: What to call.
 
   Returns:
-    The server state after round `last`.
+    The server state at the end, and the last round that ran; `first` - 1 if
+    none did.
 
   Raises:
-    Interrupted: If a stop was requested before the last round; it is saved.
+    Interrupted: If a stop was requested before the end; it is saved.
   """
   process = psutil.Process()
   row_written = time.perf_counter()
@@ -106,9 +109,12 @@ def run(
     }
     row_written = priced_at
     steps.write_row(round_num, row)
-    stopping = steps.stop_requested() and round_num < last
-    if stopping or round_num == last or round_num % checkpoint_every == 0:
+    ending = round_num == last or steps.reached(row)
+    stopping = steps.stop_requested() and not ending
+    if stopping or ending or round_num % checkpoint_every == 0:
       steps.save(state, round_num)
     if stopping:
       raise Interrupted(round_num)
-  return state
+    if ending:
+      return state, round_num
+  return state, first - 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import logging
+import math
 from typing import Any
 
 from tff_pipeline import config
@@ -73,3 +74,27 @@ def last_round(
       remedy='Raise it',
     )
   return last
+
+
+def wanted_accuracy(
+  stop_at_accuracy: float | None, *, metrics: Mapping[str, float]
+) -> float:
+  """Returns the held-out accuracy at which a run ends; infinity for never.
+
+  Args:
+    stop_at_accuracy: What was asked for, if anything was.
+    metrics: What an evaluation gives.
+
+  Raises:
+    UsageError: If the task has no accuracy.
+  """
+  if stop_at_accuracy is None:
+    return math.inf
+  if 'accuracy' not in metrics:
+    raise validate.error(
+      'stop_at_accuracy',
+      expected='no value, since this task has no accuracy, but '
+      + ', '.join(metrics),
+      found=stop_at_accuracy,
+    )
+  return stop_at_accuracy

@@ -30,6 +30,7 @@ def run(
   *,
   data_dir: str | os.PathLike[str] | None = None,
   max_epsilon: float | None = None,
+  stop_at_accuracy: float | None = None,
   argv: Sequence[str] = (),
 ) -> dict[str, Any]:
   """Runs an experiment, or continues it, to its end.
@@ -40,6 +41,8 @@ def run(
     output_dir: The run directory.
     data_dir: Folder of the data sets' files; see `data.locations`.
     max_epsilon: Stop before the round whose release would exceed it.
+    stop_at_accuracy: Stop after the first round whose held-out accuracy is at
+      least this. Evaluating a released model costs no privacy.
     argv: The command line, for the record.
 
   Returns:
@@ -55,6 +58,10 @@ def run(
   tasks.check(experiment.task)
   if max_epsilon is not None:
     validate.check_number('max_epsilon', max_epsilon, above=0.0)
+  if stop_at_accuracy is not None:
+    validate.check_number(
+      'stop_at_accuracy', stop_at_accuracy, above=0.0, at_most=1.0
+    )
   with run_directory.RunDirectory(output_dir) as directory:
     directory.check_same(config.to_dict(experiment))
     finished = _finished_summary(directory)
@@ -85,7 +92,9 @@ def run(
       stretch = session.Session(
         solved, parts, key=key, solution=solution, folder=directory.path
       )
-      return stretch.run(max_epsilon)
+      return stretch.run(
+        max_epsilon=max_epsilon, stop_at_accuracy=stop_at_accuracy
+      )
 
 
 def _finished_summary(

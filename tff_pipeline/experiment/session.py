@@ -37,6 +37,8 @@ _ENCODING = 'encoding.json'
 _PERSONALIZATION = 'personalization.csv'
 FINISHED = 'finished'
 AT_MAX_EPSILON = 'stopped at max_epsilon'
+AT_ACCURACY = 'stopped at stop_at_accuracy'
+_ACCURACY = 'test_accuracy'
 
 
 class Session:
@@ -85,7 +87,9 @@ class Session:
     )
     self._round_num = 0
 
-  def run(self, max_epsilon: float | None) -> dict[str, Any]:
+  def run(
+    self, *, max_epsilon: float | None, stop_at_accuracy: float | None
+  ) -> dict[str, Any]:
     """Runs to the end, and returns the summary."""
     from tff_pipeline import rounds
     from tff_pipeline.engines import client_store
@@ -104,13 +108,21 @@ class Session:
         max_epsilon=max_epsilon,
         started=self._ledger.counts_after_resume(completed),
       )
+      limit = last
+      # What has started may have been released: a run never ends before it.
+      started = self._ledger.last_round
+      initial = self._evaluate(building.weights(state))
+      wanted = limits.wanted_accuracy(stop_at_accuracy, metrics=initial)
+      if completed and wanted < math.inf:
+        recorded = tables.recorded(self._folder, _ACCURACY)[:completed]
+        if any(accuracy >= wanted for accuracy in recorded):
+          last = max(completed, started)
       table = tables.Tables(self._folder, completed=completed)
       if completed:
         _log.info('Continuing after round %d.', completed)
       if completed < last:
         self._retract()
       bar = progress.Progress(first=completed + 1, last=last)
-      initial = self._evaluate(building.weights(state))
 
       def write_row(round_num: int, row: Mapping[str, float]) -> None:
         table.write(round_num, row)
@@ -139,10 +151,13 @@ class Session:
         ),
         write_row=write_row,
         save=self._checkpoints.save,
+        reached=lambda row: (
+          self._round_num >= started and row.get(_ACCURACY, math.nan) >= wanted
+        ),
         stop_requested=stop_requested,
       )
       try:
-        state = rounds.run(
+        state, last = rounds.run(
           state,
           first=completed + 1,
           last=last,
@@ -161,7 +176,10 @@ class Session:
         ) from None
       finally:
         bar.close()
-      return self._finish(state, last)
+      status = AT_MAX_EPSILON if last == limit else AT_ACCURACY
+      if last == self._experiment.rounds:
+        status = FINISHED
+      return self._finish(state, last, status=status)
 
   def _measure_clients(self, weights: Any, *, last: int) -> dict[str, float]:
     """Returns the columns of clients, if there are any; NaN if not due."""
@@ -258,7 +276,7 @@ class Session:
     }
     return _prefixed(self._prefix, columns)
 
-  def _finish(self, state: Any, last: int) -> dict[str, Any]:
+  def _finish(self, state: Any, last: int, *, status: str) -> dict[str, Any]:
     from tff_pipeline.models import split as splits
     from tff_pipeline.outputs import hyperparameters
     from tff_pipeline.outputs import saved_model
@@ -275,9 +293,8 @@ class Session:
       run_directory.write_json(
         self._folder / _ENCODING, dict(self._parts.task.encoding)
       )
-    finished = last == self._experiment.rounds
     summary = {
-      'status': FINISHED if finished else AT_MAX_EPSILON,
+      'status': status,
       'rounds': last,
       'data': self._parts.task.label or 'real',
       'test': self._evaluate(weights),
