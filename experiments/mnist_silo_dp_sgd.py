@@ -3,12 +3,11 @@
 Paper:    Abadi, Chu, Goodfellow, McMahan, Mironov, Talwar, Zhang. Deep Learning
           with Differential Privacy. CCS 2016. arXiv:1607.00133, Algorithm 1, as
           the local training of federated averaging.
-Differs:  Nobody need be trusted but the silo itself; shuffled batches, so
-          nothing is amplified by sampling.
+Differs:  Nobody need be trusted but the silo itself; each silo draws Poisson
+          batches of 120 expected examples.
 Run:      python -m experiments.train --experiment=mnist_silo_dp_sgd
           --output_dir=runs/mnist_silo_dp_sgd
-Takes:    14 minutes on 2 CPU cores that were busy with other work
-          (2026-11-24).
+Takes:    3 minutes on one busy core (2026-11-24).
 """
 
 from tff_pipeline import config as c
@@ -16,7 +15,7 @@ from tff_pipeline import config as c
 CONFIG = c.Experiment(
   task=c.Task(name='mnist', model='two_nn', partition='iid', clients=10),
   cohort=c.full(),
-  client=c.Client(epochs=1, batch_size=600, learning_rate=0.5),
+  client=c.Client(epochs=1, sampling_rate=0.02, learning_rate=0.5),
   server=c.Server(learning_rate=1.0),
   privacy=c.Privacy(
     mechanism='dp_sgd',
@@ -29,6 +28,6 @@ CONFIG = c.Experiment(
 )
 CLAIM = c.Claim(
   epsilon=2.0,
-  accuracy=(0.817, 0.817),
+  accuracy=(0.895, 0.895),
   source='this repository, one run of seed 0, 2026-11-24',
 )

@@ -302,6 +302,7 @@ def test_run_takes_no_other_arguments():
     'output_dir',
     'data_dir',  # Where the data lies, not what it is.
     'max_epsilon',
+    'stop_at_accuracy',
     'argv',
   ]
 

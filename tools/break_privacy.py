@@ -132,7 +132,7 @@ BREAKS = (
   Break(
     'local epochs are not priced',
     'privacy/guarantees.py',
-    'repeat=terms.client.epochs,',
+    'repeat=client.sampled_steps if sampled else client.epochs,',
     'repeat=1,',
     'privacy/guarantees_test.py',
   ),

@@ -44,17 +44,22 @@ def sweep(
 
 
 def claim(
-  *, source: str, published: tuple[float | None, ...] = (None,) * len(_ARMS)
+  *,
+  source: str,
+  published: tuple[float | None, ...] = (None,) * len(_ARMS),
+  difference: str = '',
 ) -> c.Claim:
   """Returns a row for each server optimizer.
 
   Args:
     source: Where the figures are from.
     published: Final accuracies.
+    difference: Where and why ours differ.
   """
   return c.Claim(
     epsilon=float('inf'),
     source=source,
+    difference=difference,
     rows=tuple(
       c.Row(name=name, arm=arm, published=accuracy)
       for (name, arm), accuracy in zip(_ARMS.items(), published, strict=True)

@@ -37,7 +37,8 @@ def test_keeps_the_directions_in_which_unit_images_vary_most(images):
   np.testing.assert_allclose(
     np.abs(found.train.x), np.abs(pixels @ rows[:5].T), rtol=1e-4, atol=1e-5
   )
-  np.testing.assert_array_equal(found.test.x, found.train.x[:3])
+  # A matrix product of few rows may be rounded otherwise.
+  np.testing.assert_allclose(found.test.x, found.train.x[:3], atol=1e-6)
 
 
 def test_all_components_keep_all_distances(images):

@@ -54,7 +54,9 @@ def test_keras_alone_predicts_with_the_weights(tmp_path):
     cwd=tmp_path,
   )
   found = np.load(tmp_path / 'y.npy')
-  np.testing.assert_allclose(found, _expected(_weights(1)), rtol=1e-5)
+  np.testing.assert_allclose(
+    found, _expected(_weights(1)), rtol=1e-5, atol=1e-6
+  )
 
 
 def test_write_replaces_what_was_there_and_what_a_crash_left(tmp_path):
@@ -64,7 +66,9 @@ def test_write_replaces_what_was_there_and_what_a_crash_left(tmp_path):
   (tmp_path / 'model.partial' / 'half').write_text('half')
   saved_model.write(path, _factory, _weights(2))
   found = tf.keras.models.load_model(path)(_X)
-  np.testing.assert_allclose(found, _expected(_weights(2)), rtol=1e-5)
+  np.testing.assert_allclose(
+    found, _expected(_weights(2)), rtol=1e-5, atol=1e-6
+  )
   assert [p.name for p in tmp_path.iterdir()] == ['model']
 
 
@@ -87,4 +91,6 @@ def test_model_that_cannot_be_written_is_an_os_error(tmp_path, monkeypatch):
     with pytest.raises(OSError, match='model: No space left'):
       saved_model.write(tmp_path / 'model', _factory, _weights(2))
   found = tf.keras.models.load_model(tmp_path / 'model')(_X)
-  np.testing.assert_allclose(found, _expected(_weights(1)), rtol=1e-5)
+  np.testing.assert_allclose(
+    found, _expected(_weights(1)), rtol=1e-5, atol=1e-6
+  )

@@ -84,11 +84,9 @@ def loss(
     start=tuple(weights[0]),
     element=element,
   )
-  return tf.math.divide_no_nan(total, tf.cast(_size(element), total.dtype))
-
-
-def _size(element: training_loop.Element) -> tf.Tensor:
-  return tf.shape(tf.nest.flatten(element['x'])[0])[0]
+  return tf.math.divide_no_nan(
+    total, tf.cast(training_loop.size(element), total.dtype)
+  )
 
 
 def _fold(
@@ -100,7 +98,7 @@ def _fold(
   element: training_loop.Element,
 ) -> Any:
   """Folds (total, x, y, step, count) over batches, in the order of rows."""
-  size = _size(element)
+  size = training_loop.size(element)
 
   def take(first, number, total):
     last = tf.minimum(first + batch_size, size)
@@ -110,6 +108,7 @@ def _fold(
     step = training_loop.Step(
       number=number,
       seed=training_loop.step_seed(element[training_loop.KEY], number),
+      batch_size=batch_size,
       start=start,
       element=element,
     )
