@@ -29,6 +29,7 @@ def main(paths: list[str]) -> None:
   from tff_pipeline.outputs import run_directory
   from tff_pipeline.report import drawing
   from tff_pipeline.report import reproduction_curves
+  from tff_pipeline.report import reproduction_sections
   from tff_pipeline.report import reproductions
 
   folders = [pathlib.Path(path) for path in paths]
@@ -45,7 +46,7 @@ def main(paths: list[str]) -> None:
   page = reproductions.page(
     papers,
     pictures=pictures,
-    earlier=reproductions.sections(
+    earlier=reproduction_sections.split(
       output.read_text(encoding='utf-8') if output.exists() else ''
     ),
     command=shlex.join(

@@ -48,6 +48,12 @@ _OUTPUT_DIR = flags.DEFINE_string(
 _DATA_DIR = flags.DEFINE_string(
   'data_dir', None, 'Folder of the data sets, as in experiments.train.'
 )
+_STOP_AT_ACCURACY = flags.DEFINE_float(
+  'stop_at_accuracy',
+  None,
+  'End each run at this held-out accuracy, as in experiments.train: for arms '
+  'that are compared by their rounds to it, not by where they end.',
+)
 _SEEDS = flags.DEFINE_integer(
   'seeds', None, "Number of seeds, from the experiment's own on."
 )
@@ -101,6 +107,10 @@ def main() -> int:
 
   cli.log_to_stderr()
   base = cli.read_experiment()
+  if _STOP_AT_ACCURACY.value is not None:
+    validate.check_number(
+      'stop_at_accuracy', _STOP_AT_ACCURACY.value, above=0.0, at_most=1.0
+    )
   sweep = _read_sweep()
   given = config_flags.given(flags.FLAGS)
   runs = design.plan(sweep, base, given=given)
@@ -181,9 +191,14 @@ def job(
   from tff_pipeline.sweeps import execution
 
   where = folder / run.directory
+  accuracy = _STOP_AT_ACCURACY.value
   return execution.Job(
     name=run.directory,
-    command=(*_train(run, given), f'--output_dir={where}'),
+    command=(
+      *_train(run, given),
+      *([] if accuracy is None else [f'--stop_at_accuracy={accuracy}']),
+      f'--output_dir={where}',
+    ),
     folder=where,
     rounds=run.experiment.rounds or 0,
   )

@@ -33,7 +33,7 @@ _TRIALS = flags.DEFINE_integer('trials', 20, 'Settings to try.', 1)
 _PREFIX = 'tune.'
 _STATE = 'tune.json'
 _SHARED = ('output_dir', 'data_dir', 'seeds', 'processes', 'threads', 'ray')
-_OF_SWEEPS = ('zip', 'dry_run', 'emit')
+_OF_SWEEPS = ('zip', 'dry_run', 'emit', 'stop_at_accuracy')
 
 
 def define_flags() -> None:

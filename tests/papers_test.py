@@ -18,6 +18,7 @@ from tff_pipeline import experiment
 from tff_pipeline import tasks
 from tff_pipeline.outputs import run_directory
 from tff_pipeline.privacy import statement
+from tff_pipeline.report import reproduction_sections
 from tff_pipeline.report import reproductions
 from tff_pipeline.sweeps import design
 from tff_pipeline.sweeps import pricing
@@ -155,7 +156,7 @@ def test_each_arm_is_in_a_row(name):
 def fixture_sections():
   """Returns the sections of the page of results."""
   page = pathlib.Path(binary.__file__).parent / 'papers' / 'RESULTS.md'
-  return reproductions.sections(page.read_text(encoding='utf-8'))
+  return reproduction_sections.split(page.read_text(encoding='utf-8'))
 
 
 @each_paper

@@ -57,7 +57,12 @@ def test_dry_run_prices_every_arm_and_writes_nothing(tmp_path):
 def test_emitted_lines_are_commands_of_train(tmp_path):
   folder = tmp_path / 'sweep'
   done = _run(
-    *SMALL, NOISES, '--seeds=2', '--emit=shell', f'--output_dir={folder}'
+    *SMALL,
+    NOISES,
+    '--seeds=2',
+    '--stop_at_accuracy=0.6',
+    '--emit=shell',
+    f'--output_dir={folder}',
   )
   assert done.returncode == 0
   lines = [shlex.split(line) for line in done.stdout.splitlines()]
@@ -70,6 +75,7 @@ def test_emitted_lines_are_commands_of_train(tmp_path):
       '--experiment=quickstart',
     ]
     assert '--cohort.clients_per_round=6' in line
+    assert '--stop_at_accuracy=0.6' in line
   directories = [line[-1].removeprefix('--output_dir=') for line in lines]
   record = json.loads((folder / 'sweep.json').read_text())
   assert directories == [
@@ -123,6 +129,7 @@ BAD = [
   (['--sweep.rounds=1,1'], 'values that differ'),
   (['--sweep.cohort.clients_per_round=5,361'], 'arm clients_per_round=361'),
   (['--sweep.rounds=1,2'], '--output_dir'),
+  (['--seeds=2', '--stop_at_accuracy=97'], '--stop_at_accuracy'),
   (['--sweep.privacy.relation=replace_one'], 'privacy.relation'),
 ]
 

@@ -131,7 +131,7 @@ BREAKS = (
   ),
   Break(
     'local epochs are not priced',
-    'privacy/guarantees.py',
+    'privacy/client_guarantees.py',
     'repeat=client.sampled_steps if sampled else client.epochs,',
     'repeat=1,',
     'privacy/guarantees_test.py',

@@ -23,7 +23,13 @@ CONFIG = c.Experiment(
     clients=1,
   ),
   cohort=c.full(),
-  client=c.Client(batch_size=600, learning_rate=0.05),
+  client=c.Client(
+    batch_size=600,
+    learning_rate=0.1,
+    decay='linear',
+    decay_rounds=10,
+    decay_factor=0.52,
+  ),
   server=c.Server(),
   algorithm=c.Algorithm(name='centralized', batches='poisson'),
   privacy=c.Privacy(
@@ -37,7 +43,7 @@ CONFIG = c.Experiment(
 )
 _NOISE = 'privacy.noise_multiplier'
 SWEEP = design.zipped(
-  {_NOISE: (8.0, 4.0, 2.0), 'rounds': (67, 246, 728)}, seeds=3
+  {_NOISE: (2.0, 4.0, 8.0), 'rounds': (728, 246, 67)}, seeds=3
 )
 CLAIM = c.Claim(
   epsilon=0.352,

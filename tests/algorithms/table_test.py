@@ -349,6 +349,7 @@ def test_mechanism_is_refused_with_the_reason_or_accepted(name, mechanism):
       },
       'algorithm.weighting',
     ),
+    ('q_fed_avg', {'client': _client(momentum=0.9)}, 'client.momentum'),
     (
       'median',
       {

@@ -8,6 +8,7 @@ from tests import synthetic_runs
 from tff_pipeline import config
 from tff_pipeline import validate
 from tff_pipeline.report import reading
+from tff_pipeline.report import reproduction_sections
 from tff_pipeline.report import reproductions
 
 RATE = 'client.learning_rate'
@@ -166,7 +167,7 @@ def test_a_section_says_where_its_figures_come_from(runs):
     '## x\n\nA title.',
     'Published figures: table 1.',
     'Differs: In nothing.',
-    'Run on 2026-11-24: 4 runs, 0.2 hours. numpy 1.25.2, python 3.11.',
+    'Run on 2026-11-24: 4 runs, 12 minutes. numpy 1.25.2, python 3.11.',
     'ε: user-level, add or remove one, δ = 0.001.',
     'Ours is lower, since.',
     '`python -m experiments.sweep --experiment=x`',
@@ -177,7 +178,7 @@ def test_a_section_says_where_its_figures_come_from(runs):
 def test_a_section_stays_until_runs_replace_it(runs, tmp_path):
   row = config.Row(name='one', arm={RATE: 0.1})
   page = _page(_paper(row, runs=runs))
-  earlier = reproductions.sections(page)
+  earlier = reproduction_sections.split(page)
   assert list(earlier) == ['x']
   assert _page(_paper(row), **earlier) == page
   synthetic_runs.write(

@@ -1,5 +1,6 @@
 """Real processes, but small ones: a script that counts rounds."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -95,6 +96,13 @@ def test_all_run_and_never_more_at_a_time(tmp_path):
   assert set(ended.states.values()) == {State.FINISHED}
   assert max(most) == 2
   assert ended.rounds == (15, 15)
+
+
+def test_a_run_that_ends_before_its_plan_leaves_nothing_to_wait_for(tmp_path):
+  short = dataclasses.replace(_job(tmp_path, 'short', rounds=3), rounds=400)
+  ended = _run([short, _job(tmp_path, 'whole', rounds=4)], tmp_path)
+  assert ended.rounds == (7, 7)
+  assert ended.seconds_left() == 0
 
 
 def test_runs_are_side_by_side(tmp_path):

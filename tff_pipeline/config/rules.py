@@ -179,6 +179,11 @@ ALGORITHMS: Mapping[choices.AlgorithmName, Algorithm] = {
         'its weights take 1 / learning rate for the smoothness of the loss',
       ),
       Rule(
+        'client.momentum',
+        (None, 0.0),
+        'its weights read a gradient off the length of a way of plain SGD',
+      ),
+      Rule(
         'client.decay',
         (choices.Decay.CONSTANT,),
         'its weights hold the learning rate',

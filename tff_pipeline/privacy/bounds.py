@@ -84,6 +84,15 @@ CLIENTS = Words(one='client', contribution='update', group='cohort')
 EXAMPLES = Words(one='example', contribution='gradient', group='batch')
 
 
+def step_gradient(clip_norm: float, noise_multiplier: float) -> Release:
+  """Returns what each step of DP-SGD releases."""
+  return Release(
+    name='step_gradient',
+    clip_norm=clip_norm,
+    noise_multiplier=noise_multiplier,
+  )
+
+
 def combined_noise_multiplier(releases: tuple[Release, ...]) -> float:
   """Returns the noise multiplier of all releases from one cohort together.
 

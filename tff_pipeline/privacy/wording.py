@@ -203,3 +203,29 @@ def not_covered(
   if terms.algorithm.name in config.LOCAL_LAYERS:
     return [*_NOT_COVERED, _LOCAL_LAYERS]
   return list(_NOT_COVERED)
+
+
+def sampler(
+  cohort: config.Cohort, *, everybody: str, groups: str = 'cohorts'
+) -> str:
+  """Returns how cohorts, or batches, are drawn from `everybody`."""
+  size = cohort.clients_per_round
+  sentences = {
+    config.Sampling.POISSON: (
+      f'Poisson {groups} ({everybody}, each by its own coin; {size} expected)'
+    ),
+    config.Sampling.FIXED_SIZE: (
+      f'{groups} of exactly {size} of {everybody}, without replacement'
+    ),
+    config.Sampling.FULL: f'full participation ({everybody})',
+  }
+  return sentences[cohort.sampling]
+
+
+def number(count: int, noun: str) -> str:
+  """Returns a count with its noun.
+
+  >>> number(1, 'step'), number(3, 'step')
+  ('1 step', '3 steps')
+  """
+  return f'{count} {noun}' + ('' if count == 1 else 's')

@@ -18,25 +18,14 @@ from tff_pipeline import validate
 from tff_pipeline.outputs import run_directory
 from tff_pipeline.report import comparison
 from tff_pipeline.report import reading
+from tff_pipeline.report import reproduction_sections as sections
 from tff_pipeline.report import tables
 
 FIELDS = ('Paper', 'Differs', 'Run', 'Takes')
 """What the docstring of an experiment file says, each after its name."""
 
-NOT_RUN = '*not run here*'
 METRIC = reading.TEST + 'accuracy'
 """What rows are about."""
-
-_COLUMNS = (
-  'row',
-  'published',
-  'ours',
-  'published ε',
-  'our ε',
-  'rounds',
-  'seeds',
-  'minutes a run',
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -163,18 +152,6 @@ def _badness(row: config.Row, measured: Measured) -> tuple[float, float]:
   return (missed, mean if row.target is not None else -mean)
 
 
-def sections(text: str) -> dict[str, str]:
-  r"""Returns the sections of a page that was written before, by paper.
-
-  >>> sections('# Page\n\nText.\n\n## a\n\nOf a.\n\n## b\n\nOf b.\n')
-  {'a': '## a\n\nOf a.', 'b': '## b\n\nOf b.'}
-  """
-  parts = re.split(r'^(?=## )', text, flags=re.MULTILINE)[1:]
-  return {
-    part.splitlines()[0].removeprefix('## '): part.strip() for part in parts
-  }
-
-
 def page(
   papers: Sequence[Paper],
   *,
@@ -194,12 +171,12 @@ def page(
   Raises:
     UsageError: If the runs of a row are not alike.
   """
-  written = [
-    earlier[paper.name]
+  written = {
+    paper.name: earlier[paper.name]
     if paper.name in earlier and not any(r.is_finished for r in paper.runs)
     else _section(paper, pictures.get(paper.name))
     for paper in papers
-  ]
+  }
   return (
     '\n\n'.join(
       [
@@ -213,7 +190,8 @@ def page(
         'accountants, so it may be below the published one at the same noise. '
         'Curves are means over seeds, bands their range, hollow marks what was '
         'published.',
-        *written,
+        sections.overview(written),
+        *written.values(),
       ]
     )
     + '\n'
@@ -226,9 +204,12 @@ def _section(paper: Paper, picture: str | None) -> str:
   rows = [(row, measure(row, paper.runs)) for row in paper.claim.rows]
   found = [measured for _, measured in rows if measured is not None]
   promises = {m.arm.promise for m in found if m.arm.promise.scope != 'none'}
-  lines = [_line(_COLUMNS), _line(['---'] + ['--:'] * (len(_COLUMNS) - 1))]
+  lines = [
+    sections.markdown_row(sections.COLUMNS),
+    sections.markdown_row(['---'] + ['--:'] * (len(sections.COLUMNS) - 1)),
+  ]
   lines += [
-    _line(_cells(row, measured, mixed=len(promises) > 1))
+    sections.markdown_row(_cells(row, measured, mixed=len(promises) > 1))
     for row, measured in rows
   ]
   parts = [
@@ -257,7 +238,7 @@ def _cells(
     published = f'{row.published:g}' if row.target else f'{row.published:.3f}'
   stated = '–' if row.epsilon is None else f'{row.epsilon:g}'
   if measured is None:
-    return [name, published, NOT_RUN, stated, *['–'] * 4]
+    return [name, published, sections.NOT_RUN, stated, *['–'] * 4]
   rounds = {run.rounds for run in measured.arm.runs}
   minutes = np.mean([_minutes(run) for run in measured.arm.runs])
   promise = measured.arm.promise
@@ -323,15 +304,11 @@ def _provenance(
   )
   data = sorted({run.data for run in runs if run.data != 'real'})
   finished = [run for run in ran if run.is_finished]
-  hours = np.nansum([_minutes(run) for run in finished]) / 60
+  minutes = f'{np.nansum([_minutes(run) for run in finished]):.0f} minutes'
   return ' '.join(
     [
-      f'Run on {when}: {len(finished)} runs, {hours:.1f} hours. {versions}.',
+      f'Run on {when}: {len(finished)} runs, {minutes}. {versions}.',
       *([f'ε: {"; ".join(about)}.'] if about else []),
       *([f'Data: {", ".join(data)}.'] if data else []),
     ]
   )
-
-
-def _line(cells: Sequence[str]) -> str:
-  return '| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |'

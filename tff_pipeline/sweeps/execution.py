@@ -239,11 +239,13 @@ class Progress:
 
   @property
   def rounds(self) -> tuple[int, int]:
-    """Rounds that are done, and planned."""
-    return (
-      sum(job.rounds_done() for job in self.jobs),
-      sum(job.rounds for job in self.jobs),
+    """Rounds that are done, and planned; a run may end before its plan."""
+    done = {job.name: job.rounds_done() for job in self.jobs}
+    planned = (
+      done[job.name] if self.states[job.name] is State.FINISHED else job.rounds
+      for job in self.jobs
     )
+    return sum(done.values()), sum(planned)
 
   def number(self, state: State) -> int:
     """Returns how many jobs are in a state."""

@@ -144,7 +144,7 @@ class Bar:
         dynamic_ncols=True,
         bar_format='{l_bar}{bar}| {n_fmt}/{total_fmt} rounds{postfix}',
       )
-    self._bar.n = done
+    self._bar.n, self._bar.total = done, planned
     self._bar.set_postfix_str(_standing(progress))
 
   def _tell(self, progress: execution.Progress) -> None:
