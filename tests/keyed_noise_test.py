@@ -6,6 +6,7 @@ from tests import statistics
 from tff_pipeline import keyed_noise
 
 _KEY = tf.constant([3, -4], tf.int64)
+CLIPS = (keyed_noise.clip, keyed_noise.clip_each_tensor)
 
 
 def _noise(seed, *, stddev=1.0, shapes=((5000,), (100, 50))):
@@ -80,11 +81,62 @@ def test_norms_never_exceed_the_clip_norm():
     assert found == pytest.approx(min(float(norm), 0.7), rel=1e-5)
 
 
-def test_value_within_the_norm_is_not_touched():
+@pytest.mark.parametrize('clip', CLIPS)
+def test_value_within_the_norm_is_not_touched(clip):
   rng = np.random.default_rng(0)
   value = [tf.constant(rng.normal(size=999), tf.float32)]
-  clipped, _ = keyed_noise.clip(value, 1e3)
+  clipped, _ = clip(value, 1e3)
   np.testing.assert_array_equal(clipped[0], value[0])
+
+
+@pytest.mark.parametrize('clip_norm', [0.3, 2.0, 5.0, 9.0])
+def test_clips_each_tensor_to_its_share(clip_norm):
+  rng = np.random.default_rng(1)
+  value = [scale * rng.normal(size=(5, 4)) for scale in (1e-3, 0.5, 40.0)]
+  clipped, norm = keyed_noise.clip_each_tensor(
+    [tf.constant(v, tf.float32) for v in value], clip_norm
+  )
+  share = clip_norm / np.sqrt(3)
+  for one, other in zip(clipped, value, strict=True):
+    expected = other * min(1.0, share / np.linalg.norm(other))
+    np.testing.assert_allclose(one, expected, rtol=1e-5)
+  largest = max(np.linalg.norm(v) for v in value)
+  assert float(norm) == pytest.approx(np.sqrt(3) * largest)
+
+
+@pytest.mark.parametrize('clip', CLIPS)
+def test_the_whole_is_within_the_clip_norm_and_says_what_was_clipped(clip):
+  """The law that prices rely on, and the one that counts rely on."""
+  rng = np.random.default_rng(2)
+  for number in range(60):
+    value = [
+      tf.constant(rng.lognormal(0, 3) * rng.normal(size=size), tf.float32)
+      for size in rng.integers(1, 30, size=1 + number % 5)
+    ]
+    clip_norm = rng.lognormal(1, 2)
+    clipped, norm = clip(value, clip_norm)
+    whole = np.concatenate(clipped).astype(np.float64)
+    assert np.linalg.norm(whole) <= clip_norm * (1 + 1e-5)
+    is_same = all(
+      np.array_equal(one, other)
+      for one, other in zip(clipped, value, strict=True)
+    )
+    assert is_same == (float(norm) <= clip_norm)
+    # That norm is the smallest that clips nothing.
+    for factor in (0.999, 1.001):
+      _, again = clip(value, factor * float(norm))
+      assert (float(again) <= factor * float(norm)) == (factor > 1)
+
+
+def test_tensors_of_other_dtypes_are_clipped_too():
+  value = {'a': tf.constant([3.0]), 'b': tf.constant([[4.0]], tf.float64)}
+  clipped, norm = keyed_noise.clip_each_tensor(value, 2.0**0.5)
+  assert float(norm) == pytest.approx(4 * 2**0.5)
+  assert {k: v.dtype for k, v in clipped.items()} == {
+    'a': tf.float32,
+    'b': tf.float64,
+  }
+  np.testing.assert_allclose([clipped['a'][0], clipped['b'][0, 0]], [1, 1])
 
 
 # The last two are finite, with squares that are not.
@@ -94,11 +146,13 @@ def test_value_that_is_not_finite_is_zero_as_a_whole(bad):
   zeroed, norm, finite = keyed_noise.zero_if_non_finite(value)
   assert not finite and norm == 0
   assert all(not np.any(t) for t in zeroed)
-  clipped, norm = keyed_noise.clip(value, 1.0)
-  assert norm == 0
-  assert all(not np.any(t) for t in clipped)
+  for clip in CLIPS:
+    clipped, norm = clip(value, 1.0)
+    assert norm == 0
+    assert all(not np.any(t) for t in clipped)
 
 
-def test_zero_stays_zero():
-  clipped, norm = keyed_noise.clip([tf.zeros(3)], 0.0)
+@pytest.mark.parametrize('clip', CLIPS)
+def test_zero_stays_zero(clip):
+  clipped, norm = clip([tf.zeros(3)], 0.0)
   assert norm == 0 and not np.any(clipped[0])

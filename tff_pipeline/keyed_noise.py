@@ -5,9 +5,15 @@ that a replayed round draws the same noise, and nothing else ever does. The
 generator is TensorFlow's Philox: fast and splittable, not cryptographic.
 """
 
+from collections.abc import Callable
+import math
 from typing import Any
 
 import tensorflow as tf
+
+Clip = Callable[[Any, tf.Tensor | float], tuple[Any, tf.Tensor]]
+"""(value, clip norm) -> the value with a global L2 norm of at most that; and
+the smallest clip norm that would have left the value as it is."""
 
 
 def derive_seed(key: tf.Tensor, *path: Any) -> tf.Tensor:
@@ -109,6 +115,36 @@ def clip(value: Any, clip_norm: tf.Tensor | float) -> tuple[Any, tf.Tensor]:
   scale = clip_factor(norm, clip_norm)
   clipped = tf.nest.map_structure(lambda t: t * tf.cast(scale, t.dtype), value)
   return clipped, norm
+
+
+def clip_each_tensor(
+  value: Any, clip_norm: tf.Tensor | float
+) -> tuple[Any, tf.Tensor]:
+  """Scales each of m tensors down to an L2 norm of clip_norm / sqrt(m).
+
+  Per-layer clipping of McMahan, Ramage, Talwar, Zhang, "Learning differentially
+  private recurrent language models", ICLR 2018 (arXiv:1710.06963), with equal
+  shares; a layer is one tensor, so that a kernel and its bias are two. The global norm is at most clip_norm, as after `clip`, but
+  one large tensor does not shrink the others.
+
+  Args:
+    value: A structure of float tensors; not finite counts as zero, as a whole.
+    clip_norm: In the units of `value`.
+
+  Returns:
+    The clipped value; and sqrt(m) times the largest norm of a tensor, which
+    exceeds clip_norm where a tensor was clipped.
+  """
+  value, _, _ = zero_if_non_finite(value)
+  tensors = tf.nest.flatten(value)
+  shares = math.sqrt(len(tensors))
+  norms = [shares * tf.sqrt(2.0 * tf.nn.l2_loss(t)) for t in tensors]
+  clipped = [
+    t * clip_factor(norm, tf.cast(clip_norm, t.dtype))
+    for t, norm in zip(tensors, norms, strict=True)
+  ]
+  largest = tf.reduce_max(tf.stack([tf.cast(n, norms[0].dtype) for n in norms]))
+  return tf.nest.pack_sequence_as(value, clipped), largest
 
 
 def clip_factor(norm: tf.Tensor, clip_norm: tf.Tensor | float) -> tf.Tensor:

@@ -271,6 +271,30 @@ def test_update_never_exceeds_the_clip_norm_over_the_cohort(
     assert output.metrics['aggregator']['clipped_share'] == 1.0
 
 
+@pytest.mark.parametrize(
+  'mechanism', [_M.GAUSSIAN, _M.GAUSSIAN_ADAPTIVE, _M.LOCAL]
+)
+def test_each_layer_of_an_update_may_be_clipped_by_itself(
+  mechanism, runs, on_tff_runtime
+):
+  def update(**leaves):
+    run = runs(mechanism, noise_multiplier=0.0, **leaves)
+    start = run.start()
+    output = run.round(start, clients=np.array([3]))
+    return [_EXPECTED * part for part in _noise(output.state, start)]
+
+  whole = update(clip_norm=1e6)
+  norms = [np.linalg.norm(part) for part in whole]
+  share = 1.5 * min(norms)
+  clipped = update(
+    clip_norm=share * len(norms) ** 0.5, clipping=config.Clipping.PER_LAYER
+  )
+  factors = [min(1.0, share / norm) for norm in norms]
+  assert 1.0 in factors and min(factors) < 0.9
+  for one, other, factor in zip(clipped, whole, factors, strict=True):
+    np.testing.assert_allclose(one, factor * other, rtol=1e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize('mechanism', [_M.GAUSSIAN, _M.GAUSSIAN_ADAPTIVE])
 def test_event_of_the_aggregator_is_the_declared_one(
   mechanism, runs, on_tff_runtime

@@ -10,8 +10,13 @@ from tff_pipeline.client_work import training_loop
 _STREAM = 1
 
 
-def release(*, clip_norm: float, noise_multiplier: float) -> protection.Release:
-  """Returns the release that clips the whole update and adds noise to it.
+def release(
+  *,
+  clip_norm: float,
+  noise_multiplier: float,
+  clip: keyed_noise.Clip = keyed_noise.clip,
+) -> protection.Release:
+  """Returns the release that clips an update and adds noise to it.
 
   Formal guarantees: one release is the Gaussian mechanism with noise
   multiplier `noise_multiplier` if the client's update is replaced by zero.
@@ -22,13 +27,14 @@ def release(*, clip_norm: float, noise_multiplier: float) -> protection.Release:
   Args:
     clip_norm: Largest L2 norm of the update.
     noise_multiplier: Noise standard deviation on one update, over clip_norm.
+    clip: How it is clipped.
 
   Returns:
     The release; it reads the client's noise key and counts clipped updates.
   """
 
   def noised(update, element):
-    clipped, norm = keyed_noise.clip(update, clip_norm)
+    clipped, norm = clip(update, clip_norm)
     seed = keyed_noise.derive_seed(element[training_loop.NOISE_KEY], _STREAM)
     result = keyed_noise.add_gaussian_noise(
       clipped, stddev=noise_multiplier * clip_norm, seed=seed

@@ -17,6 +17,7 @@ from tff_pipeline.config.choices import Aggregator
 from tff_pipeline.config.choices import AlgorithmName
 from tff_pipeline.config.choices import AttackName
 from tff_pipeline.config.choices import Batches
+from tff_pipeline.config.choices import Clipping
 from tff_pipeline.config.choices import CompressionName
 from tff_pipeline.config.choices import Decay
 from tff_pipeline.config.choices import EngineName
@@ -81,6 +82,7 @@ __all__ = [
   'Client',
   'Cohort',
   'Compression',
+  'Clipping',
   'CompressionName',
   'Decay',
   'EngineName',

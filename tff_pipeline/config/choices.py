@@ -208,6 +208,13 @@ class PersonalizationName(enum.StrEnum):
   FINE_TUNING = 'fine_tuning'
 
 
+class Clipping(enum.StrEnum):
+  """How an update is brought within the clip norm; `keyed_noise`."""
+
+  FLAT = 'flat'
+  PER_LAYER = 'per_layer'
+
+
 class Mechanism(enum.StrEnum):
   """Differential privacy mechanisms; see docs/privacy.md."""
 

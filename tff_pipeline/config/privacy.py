@@ -46,6 +46,12 @@ class Privacy(leaves.Record):
     required=True,
     above=0.0,
   )
+  clipping: choices.Clipping | None = leaves.leaf(
+    'flat (unset means this): an update is clipped as a whole; per_layer: each '
+    'of its m tensors to clip_norm / sqrt(m), so that the whole is within '
+    'clip_norm as well.',
+    used_by=('mechanism', USER_LEVEL),
+  )
   delta: float | None = leaves.leaf(
     'Delta of the (epsilon, delta) statement; below 1/population.',
     used_by=('mechanism', NOISY),

@@ -13,8 +13,6 @@ import tensorflow_federated as tff
 from tensorflow_federated.python.common_libs import structure
 import tensorflow_privacy as tfp
 
-from tff_pipeline import keyed_noise
-
 
 class MeasuredDpMean(tff.aggregators.UnweightedAggregationFactory):
   """TFF's `DifferentiallyPrivateFactory`, with the share that was clipped.
@@ -31,7 +29,7 @@ class MeasuredDpMean(tff.aggregators.UnweightedAggregationFactory):
 
     Args:
       query: A sum whose sample parameters are its clip norm, with a
-        `noise_stddev`.
+        `noise_stddev` and a `clip`.
       denominator: What the sum is divided by; public.
     """
     self._sum = query
@@ -53,7 +51,7 @@ class MeasuredDpMean(tff.aggregators.UnweightedAggregationFactory):
 
     @tff.tensorflow.computation(np.float32, value_type)
     def is_clipped(clip_norm, value):
-      _, norm, _ = keyed_noise.zero_if_non_finite(value)
+      _, norm = self._sum.clip(value, clip_norm)
       return tf.cast(norm > clip_norm, tf.float32), tf.constant(1.0)
 
     @tff.tensorflow.computation(state_type.member)

@@ -23,6 +23,7 @@ import tensorflow_federated as tff
 import tensorflow_privacy as tfp
 
 from tff_pipeline import config
+from tff_pipeline import keyed_noise
 from tff_pipeline import sampling
 from tff_pipeline.client_work import dp_sgd
 from tff_pipeline.client_work import local_dp
@@ -34,6 +35,13 @@ from tff_pipeline.privacy import bounds
 from tff_pipeline.privacy import guarantees
 from tff_pipeline.privacy import noise_key as noise_keys
 from tff_pipeline.privacy import queries
+
+# Both bound the norm of the whole update, so they are priced alike.
+_CLIPS = {
+  None: keyed_noise.clip,
+  config.Clipping.FLAT: keyed_noise.clip,
+  config.Clipping.PER_LAYER: keyed_noise.clip_each_tensor,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,7 +106,9 @@ def protection(privacy: config.Privacy) -> protections.Protection:
     extra_spec = {training_loop.NOISE_KEY: training_loop.KEY_SPEC}
   if privacy.mechanism is config.Mechanism.LOCAL:
     release = local_dp.release(
-      clip_norm=privacy.clip_norm, noise_multiplier=privacy.noise_multiplier
+      clip_norm=privacy.clip_norm,
+      noise_multiplier=privacy.noise_multiplier,
+      clip=_CLIPS[privacy.clipping],
     )
     extra_spec = {training_loop.NOISE_KEY: training_loop.KEY_SPEC}
   return protections.Protection(
@@ -151,6 +161,7 @@ def _gaussian_query(
     l2_norm_clip=privacy.clip_norm,
     stddev=noise_scale * privacy.noise_multiplier * privacy.clip_norm,
     key=noise_key,
+    clip=_CLIPS[privacy.clipping],
   )
 
 
@@ -172,6 +183,7 @@ def _adaptive_query(
     learning_rate=privacy.clip_learning_rate,
     expected_records=expected_cohort,
     key=noise_key,
+    clip=_CLIPS[privacy.clipping],
   )
 
 

@@ -28,7 +28,7 @@ _COUNT_SENSITIVITY = 0.5
 
 
 class KeyedGaussianSumQuery(tfp.SumAggregationDPQuery):
-  """Clips each record's global L2 norm; adds keyed Gaussian noise to the sum.
+  """Clips each record; adds keyed Gaussian noise to the sum.
 
   Formal guarantees: one application is the Gaussian mechanism with noise
   multiplier `stddev / l2_norm_clip` under addition or removal of one record,
@@ -41,7 +41,12 @@ class KeyedGaussianSumQuery(tfp.SumAggregationDPQuery):
   )
 
   def __init__(
-    self, *, l2_norm_clip: float, stddev: float, key: tuple[int, int]
+    self,
+    *,
+    l2_norm_clip: float,
+    stddev: float,
+    key: tuple[int, int],
+    clip: keyed_noise.Clip = keyed_noise.clip,
   ):
     """Initializes the query.
 
@@ -49,7 +54,9 @@ class KeyedGaussianSumQuery(tfp.SumAggregationDPQuery):
       l2_norm_clip: Largest L2 norm of a record after clipping.
       stddev: Standard deviation of the noise on the sum.
       key: Two signed 64-bit integers that all noise derives from.
+      clip: How a record is clipped.
     """
+    self.clip = clip
     self._l2_norm_clip = l2_norm_clip
     self._stddev = stddev
     self._key = key
@@ -69,7 +76,7 @@ class KeyedGaussianSumQuery(tfp.SumAggregationDPQuery):
 
   def preprocess_record(self, params: Any, record: Any) -> Any:
     """Returns the record clipped to norm `params`; zeros if not finite."""
-    clipped, _ = keyed_noise.clip(record, params)
+    clipped, _ = self.clip(record, params)
     return clipped
 
   def get_noised_result(self, sample_state: Any, global_state: Any) -> Any:
@@ -133,6 +140,7 @@ class KeyedAdaptiveClipSumQuery(tfp.SumAggregationDPQuery):
     learning_rate: float,
     expected_records: float,
     key: tuple[int, int],
+    clip: keyed_noise.Clip = keyed_noise.clip,
   ):
     """Initializes the query.
 
@@ -145,7 +153,10 @@ class KeyedAdaptiveClipSumQuery(tfp.SumAggregationDPQuery):
       learning_rate: On the logarithm of the clip norm.
       expected_records: What the count is divided by; public.
       key: Two signed 64-bit integers that all noise derives from.
+      clip: How a record is clipped; its second result is the norm whose
+        quantile the clip norm follows.
     """
+    self.clip = clip
     self._initial_l2_norm_clip = initial_l2_norm_clip
     self._sum_noise_multiplier = sum_noise_multiplier
     self._count_stddev = count_stddev
@@ -174,7 +185,7 @@ class KeyedAdaptiveClipSumQuery(tfp.SumAggregationDPQuery):
 
   def preprocess_record(self, params: Any, record: Any) -> Any:
     """Returns the clipped record, and 1/2 if it was within the norm or -1/2."""
-    clipped, norm = keyed_noise.clip(record, params)
+    clipped, norm = self.clip(record, params)
     within = tf.cast(norm <= params, tf.float32)
     return self.SampleState(clipped, within - _COUNT_SENSITIVITY)
 

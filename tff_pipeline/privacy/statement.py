@@ -70,6 +70,7 @@ def build(
   statement = {
     'format': FORMAT,
     'mechanism': str(privacy.mechanism),
+    'clipping': privacy.clipping and str(privacy.clipping),
     'algorithm': str(terms.algorithm.name),
     **one(guaranteed),
     **run,
