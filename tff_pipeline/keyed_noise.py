@@ -124,8 +124,9 @@ def clip_each_tensor(
 
   Per-layer clipping of McMahan, Ramage, Talwar, Zhang, "Learning differentially
   private recurrent language models", ICLR 2018 (arXiv:1710.06963), with equal
-  shares; a layer is one tensor, so that a kernel and its bias are two. The global norm is at most clip_norm, as after `clip`, but
-  one large tensor does not shrink the others.
+  shares; a layer is one tensor, so that a kernel and its bias are two. The
+  global norm is at most clip_norm, as after `clip`, but one large tensor does
+  not shrink the others.
 
   Args:
     value: A structure of float tensors; not finite counts as zero, as a whole.
@@ -139,12 +140,12 @@ def clip_each_tensor(
   tensors = tf.nest.flatten(value)
   shares = math.sqrt(len(tensors))
   norms = [shares * tf.sqrt(2.0 * tf.nn.l2_loss(t)) for t in tensors]
+  clip_norm = tf.cast(clip_norm, norms[0].dtype)
   clipped = [
-    t * clip_factor(norm, tf.cast(clip_norm, t.dtype))
+    t * clip_factor(norm, clip_norm)
     for t, norm in zip(tensors, norms, strict=True)
   ]
-  largest = tf.reduce_max(tf.stack([tf.cast(n, norms[0].dtype) for n in norms]))
-  return tf.nest.pack_sequence_as(value, clipped), largest
+  return tf.nest.pack_sequence_as(value, clipped), tf.reduce_max(norms)
 
 
 def clip_factor(norm: tf.Tensor, clip_norm: tf.Tensor | float) -> tf.Tensor:

@@ -284,7 +284,7 @@ def test_each_layer_of_an_update_may_be_clipped_by_itself(
     return [_EXPECTED * part for part in _noise(output.state, start)]
 
   whole = update(clip_norm=1e6)
-  norms = [np.linalg.norm(part) for part in whole]
+  norms = [float(np.linalg.norm(part)) for part in whole]
   share = 1.5 * min(norms)
   clipped = update(
     clip_norm=share * len(norms) ** 0.5, clipping=config.Clipping.PER_LAYER
