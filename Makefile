@@ -2,7 +2,7 @@
 #   VENV      where it goes                      (.venv)
 #   PYTHON    the Python 3.11 to build on        (found by itself)
 #   PARALLEL  how `make test` shares the work; empty: in one process
-#   PAPERS    what `make reproduce` runs         (what fits into an hour)
+#   PAPERS    what `make reproduce` runs         (what takes an hour or so)
 #   SEEDS     repetitions of each                (1)
 
 VENV ?= .venv
@@ -30,7 +30,7 @@ quickstart: venv ## Train a private federated model; results in runs/quickstart.
 	$(RUN) experiments.train --experiment=quickstart \
 	  --output_dir=runs/quickstart
 
-reproduce: venv ## Run the papers that fit into an hour; finished runs are kept.
+reproduce: venv ## Run the papers that take about an hour; finished runs are kept.
 	@for paper in $(PAPERS); do \
 	  $(RUN) experiments.sweep --experiment=$$paper --seeds=$(SEEDS) \
 	    --output_dir=runs/papers/$$paper || failed="$$failed $$paper"; \

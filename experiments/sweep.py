@@ -103,17 +103,18 @@ def define_flags() -> None:
 
 def main() -> int:
   """Plans, prices, prints or runs the sweep; returns the exit status."""
+  from tff_pipeline.experiment import limits
   from tff_pipeline.sweeps import design
 
   cli.log_to_stderr()
   base = cli.read_experiment()
-  if _STOP_AT_ACCURACY.value is not None:
-    validate.check_number(
-      'stop_at_accuracy', _STOP_AT_ACCURACY.value, above=0.0, at_most=1.0
-    )
   sweep = _read_sweep()
   given = config_flags.given(flags.FLAGS)
   runs = design.plan(sweep, base, given=given)
+  for run in runs:
+    limits.check_stop_at_accuracy(
+      _STOP_AT_ACCURACY.value, run.experiment.privacy
+    )
   if _DRY_RUN.value:
     return _dry_run(runs)
   folder = pathlib.Path(output_dir())

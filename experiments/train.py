@@ -29,7 +29,8 @@ _STOP_AT_ACCURACY = flags.DEFINE_float(
   'stop_at_accuracy',
   None,
   'Stop after the first evaluated round whose held-out accuracy is at least '
-  'this: how many rounds to a target.',
+  'this: how many rounds to a target. Not with noise, whose epsilon is of a '
+  'number of rounds that was fixed before.',
 )
 
 

@@ -185,34 +185,34 @@ def test_max_epsilon_stops_before_it_is_exceeded_and_can_go_on(
   small_runs.assert_finished_like(tmp_path, whole_run)
 
 
-def test_stop_at_accuracy_ends_at_the_first_round_that_has_it(
-  whole_run, tmp_path
-):
+def _noiseless():
+  return small_runs.build(privacy=small_runs.privacy(noise_multiplier=0.0))
+
+
+def test_stop_at_accuracy_ends_at_the_first_round_that_has_it(tmp_path):
+  whole, cut = tmp_path / 'whole', tmp_path / 'cut'
+  experiment.run(_noiseless(), whole)
   evaluated = {
     int(row['round']): float(row['test_accuracy'])
-    for row in small_runs.rows(whole_run)
+    for row in small_runs.rows(whole)
     if row['test_accuracy'] != 'nan'
   }
   wanted = sorted(evaluated.values())[-2]
   first = next(r for r, accuracy in evaluated.items() if accuracy >= wanted)
   assert first < max(evaluated)
   for _ in range(2):  # The same command again finds nothing to do.
-    summary = experiment.run(
-      small_runs.build(), tmp_path, stop_at_accuracy=wanted
-    )
+    summary = experiment.run(_noiseless(), cut, stop_at_accuracy=wanted)
     assert summary['status'] == experiment.AT_ACCURACY
     assert summary['rounds'] == summary['privacy']['rounds'] == first
-    assert small_runs.attempts(tmp_path) == [
-      (r, 1) for r in range(1, first + 1)
-    ]
-  experiment.run(small_runs.build(), tmp_path)
-  small_runs.assert_finished_like(tmp_path, whole_run)
+    assert small_runs.attempts(cut) == [(r, 1) for r in range(1, first + 1)]
+  experiment.run(_noiseless(), cut)
+  small_runs.assert_finished_like(cut, whole)
 
 
-def test_stop_at_accuracy_counts_what_has_started(whole_run, tmp_path):
+def test_stop_at_accuracy_counts_what_has_started(tmp_path):
   """A round that started before may have been released."""
-  small_runs.crashed(small_runs.build(), tmp_path, in_round=5)
-  summary = experiment.run(small_runs.build(), tmp_path, stop_at_accuracy=1e-6)
+  small_runs.crashed(_noiseless(), tmp_path, in_round=5)
+  summary = experiment.run(_noiseless(), tmp_path, stop_at_accuracy=1e-6)
   assert summary['status'] == experiment.AT_ACCURACY
   assert summary['rounds'] == summary['privacy']['rounds'] == 5
 
@@ -220,9 +220,29 @@ def test_stop_at_accuracy_counts_what_has_started(whole_run, tmp_path):
 @pytest.mark.parametrize('accuracy', [0.0, 1.5, math.nan])
 def test_stop_at_accuracy_is_a_share(tmp_path, accuracy):
   with pytest.raises(validate.UsageError, match='^--stop_at_accuracy'):
-    experiment.run(
-      small_runs.build(), tmp_path / 'run', stop_at_accuracy=accuracy
-    )
+    experiment.run(_noiseless(), tmp_path / 'run', stop_at_accuracy=accuracy)
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  'leaves',
+  [
+    {},
+    {'noise_multiplier': None, 'target_epsilon': 2.0},
+    {
+      'mechanism': 'dp_sgd',
+      'noise_multiplier': 1.0,
+    },
+  ],
+)
+def test_what_was_released_does_not_decide_when_a_private_run_stops(
+  tmp_path, leaves
+):
+  private = small_runs.build(privacy=small_runs.privacy(**leaves))
+  with pytest.raises(
+    validate.UsageError, match='^--stop_at_accuracy: expected no value'
+  ):
+    experiment.run(private, tmp_path / 'run', stop_at_accuracy=0.5)
   assert not (tmp_path / 'run').exists()
 
 

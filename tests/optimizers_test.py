@@ -65,3 +65,28 @@ def test_server_step_r_has_the_rate_of_round_r():
     steps.append(float(weight - moved))
     weight = moved
   assert steps == pytest.approx([0.5, 1.0, 0.8, 0.6], rel=1e-5)
+
+
+def _first_step(record):
+  """Returns how far one gradient of 0.5 moves a weight."""
+  optimizer = optimizers.build(record)
+  state = optimizer.initialize(tf.TensorSpec([], tf.float32))
+  _, moved = optimizer.next(state, tf.constant(0.0), tf.constant(0.5))
+  return -float(moved)
+
+
+@pytest.mark.parametrize('start', [0.0, 0.3, None])
+def test_the_sum_of_squares_starts_from_its_leaf(start):
+  leaves = {'learning_rate': 2.0, 'initial_accumulator': start}
+  adagrad = config.Server(optimizer='adagrad', epsilon=0.01, **leaves)
+  total = (0.1 if start is None else start) + 0.25
+  assert _first_step(adagrad) == pytest.approx(1.0 / (total + 0.01) ** 0.5)
+  # Zaheer et al. 2018: v - (1 - beta_2) sign(v - g^2) g^2, with TFF's
+  # correction of both moments.
+  yogi = config.Server(
+    optimizer='yogi', beta_1=0.0, beta_2=0.9, epsilon=0.01, **leaves
+  )
+  before = 1e-6 if start is None else start
+  total = before - 0.1 * math.copysign(0.25, before - 0.25)
+  expected = 1.0 * 0.1**0.5 / (total**0.5 + 0.01)
+  assert _first_step(yogi) == pytest.approx(expected, rel=1e-4)

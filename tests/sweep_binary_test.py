@@ -60,7 +60,6 @@ def test_emitted_lines_are_commands_of_train(tmp_path):
     *SMALL,
     NOISES,
     '--seeds=2',
-    '--stop_at_accuracy=0.6',
     '--emit=shell',
     f'--output_dir={folder}',
   )
@@ -75,12 +74,25 @@ def test_emitted_lines_are_commands_of_train(tmp_path):
       '--experiment=quickstart',
     ]
     assert '--cohort.clients_per_round=6' in line
-    assert '--stop_at_accuracy=0.6' in line
   directories = [line[-1].removeprefix('--output_dir=') for line in lines]
   record = json.loads((folder / 'sweep.json').read_text())
   assert directories == [
     f'{folder}/{arm["directory"]}' for arm in record['arms']
   ]
+
+
+def test_runs_stop_at_the_accuracy_of_the_sweep(tmp_path):
+  folder = tmp_path / 'sweep'
+  done = _run(
+    '--experiment=mcmahan_2017_cnn',
+    '--stop_at_accuracy=0.99',
+    '--emit=shell',
+    f'--output_dir={folder}',
+  )
+  assert done.returncode == 0, done.stderr
+  lines = [shlex.split(line) for line in done.stdout.splitlines()]
+  assert lines
+  assert all('--stop_at_accuracy=0.99' in line for line in lines)
 
 
 def test_experiment_file_may_hold_the_sweep(tmp_path):
@@ -130,6 +142,7 @@ BAD = [
   (['--sweep.cohort.clients_per_round=5,361'], 'arm clients_per_round=361'),
   (['--sweep.rounds=1,2'], '--output_dir'),
   (['--seeds=2', '--stop_at_accuracy=97'], '--stop_at_accuracy'),
+  (['--seeds=2', '--stop_at_accuracy=0.97'], 'would be no guarantee'),
   (['--sweep.privacy.relation=replace_one'], 'privacy.relation'),
 ]
 

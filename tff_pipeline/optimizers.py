@@ -33,7 +33,15 @@ _BUILDERS = {
   config.Optimizer.ADAGRAD: tff.learning.optimizers.build_adagrad,
   config.Optimizer.YOGI: tff.learning.optimizers.build_yogi,
 }
-_LEAVES = ('learning_rate', 'momentum', 'beta_1', 'beta_2', 'epsilon')
+# Leaf -> what TFF calls it.
+_ARGUMENTS = {
+  'learning_rate': 'learning_rate',
+  'momentum': 'momentum',
+  'beta_1': 'beta_1',
+  'beta_2': 'beta_2',
+  'epsilon': 'epsilon',
+  'initial_accumulator': 'initial_preconditioner_value',
+}
 
 
 def build(
@@ -45,9 +53,9 @@ def build(
   in each round; for the server, `scheduled` does both.
   """
   arguments = {
-    name: getattr(record, name)
-    for name in _LEAVES
-    if getattr(record, name) is not None
+    argument: getattr(record, leaf)
+    for leaf, argument in _ARGUMENTS.items()
+    if getattr(record, leaf) is not None
   }
   return _BUILDERS[record.optimizer](**arguments)
 

@@ -1,8 +1,10 @@
 """What Reddi et al. 2021 compare on each of their tasks; no paper by itself.
 
-Five server optimizers, each with the rates that were best for it. Whatever is
-given for each of them is in this order: FedAdagrad, FedAdam, FedYogi, FedAvgM
-and FedAvg.
+Five server optimizers, each with the rates that were best for it. The sums of
+squares of FedAdagrad and FedYogi start from zero, as in the authors' code.
+TFF's Adagrad has its epsilon inside the root, theirs outside: there, tau is
+squared. Whatever is given for each of them is in this order: FedAdagrad,
+FedAdam, FedYogi, FedAvgM and FedAvg.
 """
 
 from tff_pipeline import config as c
@@ -37,7 +39,13 @@ def sweep(
       _OPTIMIZER: tuple(arm[_OPTIMIZER] for arm in arms),
       'client.learning_rate': client_rates,
       'server.learning_rate': server_rates,
-      'server.epsilon': (*epsilons, None, None),
+      'server.epsilon': (
+        round(epsilons[0] ** 2, 12),
+        *epsilons[1:],
+        None,
+        None,
+      ),
+      'server.initial_accumulator': (0.0, None, 0.0, None, None),
       _MOMENTUM: tuple(arm[_MOMENTUM] for arm in arms),
     }
   )
@@ -53,7 +61,7 @@ def claim(
 
   Args:
     source: Where the figures are from.
-    published: Final accuracies.
+    published: Accuracies, means over the last hundred rounds.
     difference: Where and why ours differ.
   """
   return c.Claim(

@@ -2,8 +2,9 @@
 
 Paper:    None to compare with; data of Janosi et al. 1988 (UCI), method of
           Abadi et al. 2016, arXiv:1607.00133, in each hospital.
-Differs:  In nothing. All models are tested on the held-out patients of all
-          four hospitals.
+Differs:  In nothing. Measurements are standardized by un-noised statistics of
+          all hospitals, also for those alone, which no epsilon here covers. All
+          models are tested on the held-out patients of all four hospitals.
 Run:      python -m experiments.sweep --experiment=silos_heart_disease
           --output_dir=runs/papers/silos_heart_disease
 Takes:    about 15 s a run on one busy core, 63 runs (2026-11-24).
@@ -44,7 +45,7 @@ CLAIM = c.Claim(
   source='none: hospitals are compared with each other',
   difference='With Poisson batches the hospitals together do better than each '
   'alone at both ε. With shuffled ones, which amplify nothing, ε 1 takes a '
-  'noise multiplier of 11.5 instead of 5.3, and two of them alone do better.',
+  'noise multiplier of 11.5 instead of 5.3, and hospital 1 alone does better.',
   rows=tuple(
     c.Row(name=f'{price}, {who}', arm={_SIZE: size, _RATE: rate} | arm)
     for price, arm in (

@@ -189,6 +189,13 @@ def test_a_section_stays_until_runs_replace_it(runs, tmp_path):
   assert _page(_paper(row, runs=runs[:1]), **earlier) != page
 
 
+def test_a_section_without_runs_says_what_the_file_says_now(runs):
+  old, new = config.Row(name='old'), config.Row(name='new')
+  earlier = reproduction_sections.split(_page(_paper(old)))
+  assert '| old |' in earlier['x']
+  assert _page(_paper(new), **earlier) == _page(_paper(new))
+
+
 def test_no_mechanism_is_infinite_and_about_nothing(tmp_path):
   synthetic_runs.write(
     tmp_path / 'run',

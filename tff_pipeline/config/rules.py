@@ -93,8 +93,8 @@ _NO_CLIENT_OPTIMIZER = tuple(
   }.items()
 )
 _PLAIN_STEPS = (
-  'a control variate is the mean gradient of a client, which is read off the '
-  'length of its way: right for plain SGD alone'
+  'a control variate is the mean gradient of a client, which is inferred from '
+  'how far it came in its steps: right for plain SGD alone'
 )
 _SUM_OF_ALL_ROUNDS = (
   'its server adds up the updates of all rounds, each client counted once'
@@ -181,7 +181,7 @@ ALGORITHMS: Mapping[choices.AlgorithmName, Algorithm] = {
       Rule(
         'client.momentum',
         (None, 0.0),
-        'its weights read a gradient off the length of a way of plain SGD',
+        'its weights infer a gradient from how far plain SGD came',
       ),
       Rule(
         'client.decay',

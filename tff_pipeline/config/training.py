@@ -39,6 +39,7 @@ _ADAPTIVE = (
   choices.Optimizer.ADAGRAD,
   choices.Optimizer.YOGI,
 )
+_ACCUMULATING = (choices.Optimizer.ADAGRAD, choices.Optimizer.YOGI)
 _MOMENTS = (choices.Optimizer.ADAM, choices.Optimizer.YOGI)
 _DECAYING_TO = (
   choices.Decay.EXPONENTIAL,
@@ -78,6 +79,12 @@ class _OptimizerRecord(leaves.Record):
     "The optimizer's numerical epsilon (adaptivity); not a privacy value.",
     used_by=('optimizer', _ADAPTIVE),
     above=0.0,
+  )
+  initial_accumulator: float | None = leaves.leaf(
+    'What the sum of squares starts from; unset means as in TFF: 0.1 for '
+    'adagrad, 1e-6 for yogi.',
+    used_by=('optimizer', _ACCUMULATING),
+    at_least=0.0,
   )
   decay: choices.Decay = leaves.leaf(
     'How the learning rate falls after the warm-up, over rounds.',

@@ -76,6 +76,38 @@ def last_round(
   return last
 
 
+def check_stop_at_accuracy(
+  stop_at_accuracy: float | None, privacy: config.Privacy
+) -> None:
+  """Refuses what is no accuracy, and to stop a private run by what it released.
+
+  Epsilon of a number of rounds is a guarantee if that number does not depend on
+  the models released (Rogers et al. 2016, arXiv:1605.08294).
+
+  Args:
+    stop_at_accuracy: What was asked for, if anything was.
+    privacy: Of the run.
+
+  Raises:
+    UsageError: If it is refused.
+  """
+  if stop_at_accuracy is None:
+    return
+  validate.check_number(
+    'stop_at_accuracy', stop_at_accuracy, above=0.0, at_most=1.0
+  )
+  noiseless = privacy.mechanism is config.Mechanism.NONE
+  if not noiseless and privacy.noise_multiplier != 0:
+    raise validate.error(
+      'stop_at_accuracy',
+      expected=f'no value with --privacy.mechanism={privacy.mechanism}: where '
+      'such a run stops would depend on what it released, and epsilon of its '
+      'rounds would be no guarantee',
+      found=stop_at_accuracy,
+      remedy='Run all rounds; the report says which one reached an accuracy',
+    )
+
+
 def wanted_accuracy(
   stop_at_accuracy: float | None, *, metrics: Mapping[str, float]
 ) -> float:

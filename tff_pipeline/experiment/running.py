@@ -42,7 +42,7 @@ def run(
     data_dir: Folder of the data sets' files; see `data.locations`.
     max_epsilon: Stop before the round whose release would exceed it.
     stop_at_accuracy: Stop after the first round whose held-out accuracy is at
-      least this. Evaluating a released model costs no privacy.
+      least this; refused where there is noise.
     argv: The command line, for the record.
 
   Returns:
@@ -58,10 +58,7 @@ def run(
   tasks.check(experiment.task)
   if max_epsilon is not None:
     validate.check_number('max_epsilon', max_epsilon, above=0.0)
-  if stop_at_accuracy is not None:
-    validate.check_number(
-      'stop_at_accuracy', stop_at_accuracy, above=0.0, at_most=1.0
-    )
+  limits.check_stop_at_accuracy(stop_at_accuracy, experiment.privacy)
   with run_directory.RunDirectory(output_dir) as directory:
     directory.check_same(config.to_dict(experiment))
     finished = _finished_summary(directory)

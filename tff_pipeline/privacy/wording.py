@@ -149,6 +149,10 @@ _LOCAL_LAYERS = (
   'made with them: they are neither clipped nor noised. The released model has '
   'the shared layers alone'
 )
+_PUBLIC_POPULATION = (
+  'the population is a public constant, the same for neighbours: sampling '
+  'rate, denominator and number of steps follow it, not who is there'
+)
 _NO_CLIENTS = (
   'clients as a whole: the privacy of one example is not that of all the data '
   'of its owner'
@@ -178,6 +182,8 @@ def assumptions(
     _GENERATOR,
     _REPLAYS if noise_key.is_keyed(terms.algorithm.batches) else _UNKEYED,
   ]
+  if guaranteed.relation is Relation.ADD_OR_REMOVE_ONE:
+    found.append(_PUBLIC_POPULATION)
   if terms.privacy.mechanism is Mechanism.GAUSSIAN_ADAPTIVE:
     found.append(_ADAPTIVE)
   if guaranteed.extrapolated:

@@ -45,6 +45,11 @@ def table(section: str) -> list[dict[str, str]]:
   ]
 
 
+def has_runs(section: str) -> bool:
+  """Returns whether a section holds a figure of our own."""
+  return any(row['ours'] != NOT_RUN for row in table(section))
+
+
 def overview(sections: Mapping[str, str]) -> str:
   """Returns a table with a line for each section of a page."""
   names = ['paper', 'what', 'rows run', 'seeds', 'farthest from published']

@@ -166,14 +166,15 @@ def page(
     command: What writes it.
     pictures: Paper's name -> path of its curves from the page on.
     earlier: Paper's name -> its section in the page that this one replaces;
-      it stays if no run of the paper has finished here.
+      it stays if it has runs and none of the paper has finished here.
 
   Raises:
     UsageError: If the runs of a row are not alike.
   """
   written = {
     paper.name: earlier[paper.name]
-    if paper.name in earlier and not any(r.is_finished for r in paper.runs)
+    if not any(run.is_finished for run in paper.runs)
+    and sections.has_runs(earlier.get(paper.name, ''))
     else _section(paper, pictures.get(paper.name))
     for paper in papers
   }
